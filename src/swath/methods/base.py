@@ -1,0 +1,104 @@
+"""The contract every method keeps: five moments, and all state in buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from swath.errors import MissingKeyError
+from swath.labels import LabelTable
+from swath.randomness import stream
+from swath.registry import Registry
+
+__all__ = ["METHODS", "Batch", "Method", "register_method"]
+
+METHODS: Registry[type[Method]] = Registry("method")
+register_method = METHODS.register
+
+
+class Batch(dict[str, Tensor]):
+    """A batch of scenes: a plain dict with fixed keys; a missing key is an error that names it.
+
+    Keys: ``image`` (B, bands, H, W) float32, ``labels`` (B, C) int8 states, ``index`` (B,) int64 row in the
+    training label table, and where the data has them ``confidence``, ``source`` (B, C) and ``domain`` (B,).
+    """
+
+    def __missing__(self, key: str) -> Tensor:
+        """Raise with the keys there are."""
+        raise MissingKeyError(f"The batch has no {key!r}; it has {', '.join(sorted(self)) or 'nothing'}.")
+
+
+class Method(nn.Module):
+    """How to learn from what the labels say.
+
+    A method owns the loss and any state (averaged networks, memory per scene, trigger, weights). All of it lives
+    in buffers and parameters, so it is saved, restored exactly and the same on several processes.
+
+    The loop calls the moments in this order: ``start`` once; then for each step ``loss`` and ``after_step``; after
+    each epoch ``after_epoch``; at the end ``deployed``. Parameters of the method are trained with the model's; a
+    parameter with an attribute ``lr_scale`` gets the learning rate times that number.
+
+    Attributes:
+        exclusive: Whether the method is for single-label (True) or multi-label (False) tables.
+        per_scene: Names of buffers with one row per training scene. A process changes only rows of the scenes it
+            is given; the loop makes them the same on every process at an epoch's end, before ``after_epoch``.
+        rolls_back: Whether ``after_epoch`` may return an epoch to return to; the loop then keeps every epoch.
+        seed: Set by the loop before ``start``.
+        epoch: The running epoch, counted from 0, set by the loop.
+        epochs: The planned number of epochs, set by the loop before ``start``.
+        step: Optimiser steps done since the start, set by the loop before ``loss``.
+    """
+
+    exclusive: ClassVar[bool] = False
+    per_scene: ClassVar[Sequence[str]] = ()
+    rolls_back: ClassVar[bool] = False
+    seed: int = 0
+    epoch: int = 0
+    epochs: int = 1
+    step: int = 0
+
+    def start(self, labels: LabelTable, model: nn.Module) -> None:
+        """Size the state for these scenes, estimate priors, refuse labels that the method cannot use.
+
+        Args:
+            labels: What is known of the training scenes; row i belongs to batches with ``index`` i.
+            model: The network, on its device.
+
+        Raises:
+            LabelError: The method cannot learn from these labels.
+        """
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return one step's loss, a scalar, the mean over the batch; may call the model more than once."""
+        raise NotImplementedError
+
+    def after_step(self, model: nn.Module) -> None:
+        """Move averages after the optimiser's step."""
+
+    def after_epoch(self, epoch: int, history: list[dict[str, Any]]) -> int | None:
+        """Watch for the trigger, relabel, reweight.
+
+        Args:
+            epoch: The epoch that has ended, counted from 0.
+            history: One record per ended epoch, as in ``progress.jsonl``; a method may add figures of its own to
+                the last one.
+
+        Returns:
+            None, or (if ``rolls_back``) the epoch at whose end model, method and optimiser shall be again.
+        """
+
+    def deployed(self, model: nn.Module) -> nn.Module:
+        """Return what the run keeps: the network, or its average."""
+        return model
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Return the random stream of this step for a purpose; the same again after a resume."""
+        return stream(self.seed, f"method: {purpose}", self.step)
+
+    def report(self) -> Mapping[str, Any]:
+        """Return figures for the run's report, plain JSON values, such as the trigger's epoch and why it fired."""
+        return {}
