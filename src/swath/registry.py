@@ -35,9 +35,11 @@ class Registry(Mapping[str, Entry]):
         """Return a decorator that registers its argument under ``name``; a name used twice is an error."""
 
         def add(entry: Entry) -> Entry:
-            if name in self._entries:
+            taken = self._entries.get(name)
+            # The same class again is a module that was loaded anew (a notebook's reload), not a clash.
+            if taken is not None and _home(taken) != _home(entry):
                 raise InputError(
-                    f"The {self.kind} name {name!r} is taken by {self._entries[name]!r}. Choose another name."
+                    f"The {self.kind} name {name!r} is taken by {_home(taken)}. Choose another name."
                 )
             self._entries[name] = entry
             return entry
@@ -62,3 +64,7 @@ class Registry(Mapping[str, Entry]):
     def __len__(self) -> int:
         """Return the number of names."""
         return len(self._entries)
+
+
+def _home(entry: object) -> str:
+    return f"{getattr(entry, '__module__', '')}.{getattr(entry, '__qualname__', entry)}"

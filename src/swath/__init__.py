@@ -1,0 +1,64 @@
+"""swath: learn what is in satellite and aerial scenes from labels that are incomplete, noisy or few.
+
+Names are loaded when they are used: ``import swath`` imports neither torch nor anything else that is slow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swath.encoders import build_model as build_model
+    from swath.labels import LabelTable as LabelTable
+    from swath.scenes import BandContract as BandContract
+    from swath.scenes import open_scenes as open_scenes
+    from swath.tasks.compare import compare as compare
+    from swath.tasks.evaluate import evaluate as evaluate
+    from swath.tasks.predict import predict as predict
+    from swath.tasks.train import train as train
+    from swath.training.run import Run as Run
+    from swath.training.run import load_run as load_run
+
+_HOME = {
+    "BandContract": "swath.scenes.contract",
+    "LabelTable": "swath.labels",
+    "Run": "swath.training.run",
+    "build_model": "swath.encoders",
+    "compare": "swath.tasks.compare",
+    "evaluate": "swath.tasks.evaluate",
+    "load_run": "swath.training.run",
+    "open_scenes": "swath.scenes.open",
+    "predict": "swath.tasks.predict",
+    "train": "swath.tasks.train",
+}
+
+__all__ = [
+    "BandContract",
+    "LabelTable",
+    "Run",
+    "__version__",
+    "build_model",
+    "compare",
+    "evaluate",
+    "load_run",
+    "open_scenes",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("swath")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'swath' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,137 @@
+"""An encoder with a linear head, and the contract of the bands and classes it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from swath.errors import InputError
+from swath.registry import Registry
+from swath.scenes.contract import BandContract
+
+__all__ = ["ENCODERS", "Encoder", "SceneModel", "build_model", "list_encoders", "register_encoder"]
+
+
+class Encoder(Protocol):
+    """What an encoder offers: ``num_features``, and images (B, bands, H, W) to features (B, num_features)."""
+
+    num_features: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features of a batch of images."""
+
+
+ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder")
+register_encoder = ENCODERS.register
+
+
+class SceneModel(nn.Module):
+    """Images to logits: an encoder and a linear head.
+
+    Args:
+        encoder: Maps (B, bands, H, W) to (B, num_features).
+        contract: Bands and classes; the head has one logit per class.
+        name: The encoder's registered name, which with ``size`` is enough to build the model again.
+        size: Height and width of the images in pixels.
+
+    Example:
+        >>> model = build_model("scene_mixer", bands=("red", "green", "blue"), classes=("water", "forest"))
+        >>> model(torch.zeros(4, 3, 64, 64)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self, encoder: nn.Module, contract: BandContract, *, name: str, size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(cast(Encoder, encoder).num_features, len(contract.classes))
+        self.contract = contract
+        self.name = name
+        self.size = size
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features (B, num_features) of normalised images (B, bands, H, W)."""
+        features: Tensor = self.encoder(images)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, classes) of normalised images (B, bands, H, W)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def card(self) -> dict[str, Any]:
+        """Return what is needed, besides the weights, to build and feed the model again, as JSON values."""
+        return {"encoder": self.name, "size": self.size, "contract": self.contract.to_json()}
+
+
+def build_model(
+    encoder: str,
+    bands: Sequence[str] | BandContract,
+    classes: Sequence[str] | None = None,
+    *,
+    size: int = 64,
+    pretrained: bool = False,
+    seed: int = 0,
+) -> SceneModel:
+    """Build a model by the name of its encoder.
+
+    Args:
+        encoder: A registered name such as ``"scene_mixer"``, or the name of any timm model.
+        bands: Band names, or a contract that holds the classes too.
+        classes: Class names; may be left out if ``bands`` is a contract that has them.
+        size: Height and width of the images in pixels.
+        pretrained: Whether to start from published weights (timm models; needs a download once).
+        seed: Seed of the initial weights.
+
+    Returns:
+        The model, in training mode, on the CPU.
+
+    Raises:
+        UnknownNameError: No encoder has that name; the message has the nearest real one.
+        InputError: There are no classes, or the encoder does not take this size or number of bands.
+
+    Example:
+        >>> model = build_model("scene_mixer", bands=("B04", "B03", "B02", "B08"), classes=("water",))
+        >>> model.features(torch.zeros(1, 4, 64, 64)).shape
+        torch.Size([1, 128])
+    """
+    contract = bands if isinstance(bands, BandContract) else BandContract(tuple(bands))
+    if classes is not None:
+        contract = contract.with_classes(classes, contract.exclusive)
+    if not contract.classes:
+        raise InputError("A model needs classes: give `classes`, or a band contract that has them.")
+    if size < 1:
+        raise InputError(f"size is {size}; expected the images' height and width in pixels, 1 or more.")
+    # The initial weights depend on the seed alone, and the caller's random state is left as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _make_encoder(encoder, bands=len(contract.names), size=size, pretrained=pretrained)
+        return SceneModel(network, contract, name=encoder, size=size)
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Return the names of encoders that match a pattern, swath's own first, then timm's.
+
+    Args:
+        pattern: Shell-style wildcards, such as ``"resnet*"``.
+
+    Returns:
+        Names for :func:`build_model`.
+    """
+    import fnmatch
+
+    import timm
+
+    return [name for name in sorted(ENCODERS) if fnmatch.fnmatch(name, pattern)] + list(timm.list_models(pattern))
+
+
+def _make_encoder(name: str, *, bands: int, size: int, pretrained: bool) -> nn.Module:
+    if name not in ENCODERS:
+        from swath.encoders.timm_encoder import make_timm_encoder
+
+        return make_timm_encoder(name, bands=bands, size=size, pretrained=pretrained)
+    if pretrained:
+        raise InputError(f"The encoder {name!r} has no published weights; leave `pretrained` out.")
+    return ENCODERS[name](bands=bands, size=size)

@@ -1,0 +1,63 @@
+"""Any timm backbone by name, with any number of bands and any size it supports."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import nn
+
+from swath.encoders.model import ENCODERS
+from swath.errors import InputError, UnknownNameError
+
+__all__ = ["make_timm_encoder"]
+
+
+def make_timm_encoder(name: str, *, bands: int, size: int, pretrained: bool = False) -> nn.Module:
+    """Make a timm backbone that returns pooled features.
+
+    Args:
+        name: A model name that timm knows, with or without a weight tag (``"resnet18.a1_in1k"``).
+        bands: Number of input bands; published weights of the first layer are adapted by timm.
+        size: Height and width of the images in pixels.
+        pretrained: Whether to load published weights.
+
+    Returns:
+        A module with ``num_features`` that maps (B, bands, size, size) to (B, num_features).
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        InputError: The model cannot take this size, or its weights cannot be had.
+    """
+    # timm also takes "hf-hub:..." and "local-dir:..." names, which would let a name choose what is loaded.
+    if ":" in name or not timm.is_model(name):
+        raise UnknownNameError("encoder", name, [*ENCODERS, *timm.list_models()])
+    configuration = timm.models.get_pretrained_cfg(name)
+    # Transformers with position embeddings are built for one size; the others take what comes.
+    fixed = configuration is not None and configuration.fixed_input_size
+    try:
+        network = timm.create_model(
+            name, pretrained=pretrained, in_chans=bands, num_classes=0, **({"img_size": size} if fixed else {})
+        )
+    except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
+        hint = "Without a network, put the weights into the Hugging Face cache first. " if pretrained else ""
+        raise InputError(
+            f"timm cannot build {name!r} for {bands} bands at {size} x {size} px: {error}. {hint}"
+            f"`swath encoders` lists others."
+        ) from error
+    network.num_features = _pooled_width(network, name, bands, size)
+    return network
+
+
+def _pooled_width(network: nn.Module, name: str, bands: int, size: int) -> int:
+    """Return the width of the pooled features; some families pool to more than they call num_features."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            features = network(torch.zeros(1, bands, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"The encoder {name!r} does not take images of {size} x {size} px: {error}. Choose another size."
+        ) from error
+    network.train(was_training)
+    return int(features.shape[-1])
