@@ -10,6 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 BIN := .venv/bin
 WORKERS ?= 2
+export NO_MKDOCS_2_WARNING := 1 # advice about another product, in red, on every build
 # A stamp is newer than the files it was made from exactly when that install is up to date.
 CORE := .venv/.installed-core
 FULL := .venv/.installed-full
