@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,16 @@ class SceneSource(abc.ABC):
         Raises:
             SceneError: The scene cannot be read.
         """
+
+    def read_many(self, indices: Sequence[int]) -> Sequence[npt.NDArray[Any]]:
+        """Return several scenes, each as from :meth:`read`; a source that makes many at once faster overrides it.
+
+        Called from several threads at once, as :meth:`read` is.
+
+        Raises:
+            SceneError: At least one of the scenes cannot be read; they are then read one by one.
+        """
+        return [self.read(index) for index in indices]
 
     @abc.abstractmethod
     def describe(self, index: int) -> str:

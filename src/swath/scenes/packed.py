@@ -1,0 +1,292 @@
+"""The packed store: every image decoded once, then read a whole batch at a time."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swath.errors import ContractError, InputError, SceneError
+from swath.scenes.contract import BandContract
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FORMAT", "PackedScenes", "UnreadableScene"]
+
+# Part of every store's key: a store that another version of this code wrote differently is packed again.
+FORMAT: Final = 1
+IMAGES: Final = "images.npy"
+ROWS: Final = "rows.npz"
+RECORD: Final = "store.json"
+# A piece of a batch is finished while it lies in a core's cache.
+_PIECE_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True)
+class UnreadableScene:
+    """A scene that was left out of a store.
+
+    Args:
+        row: Its row in the source.
+        name: What the source calls it, such as its path.
+        reason: Why it was left out.
+    """
+
+    row: int
+    name: str
+    reason: str
+
+
+class PackedScenes:
+    """Images of one size and number type in one file, read by row.
+
+    Made by :func:`swath.scenes.packing.pack`. Batches are read with positioned reads instead of through a memory
+    map, so resident memory does not grow with the store; :attr:`images` maps the file for everything else.
+
+    Args:
+        folder: A store's folder.
+
+    Attributes:
+        folder: Where the store lies.
+        key: Changes with the source, the size and the format.
+        contract: The band contract of the source, without statistics.
+        kept: (scenes,) row in the source of each row of the store.
+        digests: (scenes, 16) uint8, a hash of each decoded image before it was resized.
+        unreadable: The scenes of the source that were left out.
+        image_sizes: How many source images had which size, such as ``{"256x256": 2056}`` (height x width).
+
+    Raises:
+        SceneError: The store is missing or damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            if record["format"] != FORMAT:
+                raise ValueError(f"it has format {record['format']}, this version reads format {FORMAT}")
+            self.key: str = record["key"]
+            self.contract = BandContract.from_json(record["contract"])
+            self.unreadable = tuple(UnreadableScene(**entry) for entry in record["unreadable"])
+            self.image_sizes: dict[str, int] = dict(record["image_sizes"])
+            with np.load(self.folder / ROWS, allow_pickle=False) as rows:
+                self.kept: npt.NDArray[np.int64] = rows["kept"]
+                self.digests: npt.NDArray[np.uint8] = rows["digests"]
+            self._file = open(self.folder / IMAGES, "rb", buffering=0)  # noqa: SIM115 - kept open for reading
+            self.shape, self.dtype, self._start = _read_header(self._file)
+            expected = self._start + int(np.prod(self.shape)) * self.dtype.itemsize
+            if os.fstat(self._file.fileno()).st_size != expected or self.shape[0] != len(self.kept):
+                raise ValueError(f"{IMAGES} has not the {expected} bytes that its header promises")
+        except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
+            raise SceneError(
+                f"{self.folder} is no usable packed store: {error}. Remove it; it is packed again when needed."
+            ) from error
+        self._scratch = threading.local()
+
+    def __len__(self) -> int:
+        """Return the number of scenes in the store."""
+        return self.shape[0]
+
+    def __enter__(self) -> PackedScenes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let other processes open the store themselves."""
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Close the file; the store cannot be read after it."""
+        self._file.close()
+
+    @property
+    def images(self) -> npt.NDArray[Any]:
+        """All images as a read-only memory map, (scenes, bands, height, width), stored numbers."""
+        return np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    def read(self, rows: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the stored numbers of some rows.
+
+        Args:
+            rows: Rows of the store, in any order, also repeated.
+
+        Returns:
+            (rows, bands, height, width) in the stored number type.
+        """
+        chosen = self._checked(rows)
+        images = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        self._fill(images, chosen)
+        return images
+
+    def pieces(self, rows: npt.ArrayLike, at_most_bytes: int = 16 * 2**20) -> Iterator[npt.NDArray[Any]]:
+        """Yield the stored numbers of some rows piece by piece, each of bounded size."""
+        chosen = self._checked(rows)
+        step = max(1, at_most_bytes // self._row_bytes)
+        for start in range(0, len(chosen), step):
+            yield self.read(chosen[start : start + step])
+
+    def batch(
+        self, rows: npt.ArrayLike, contract: BandContract, out: npt.NDArray[np.float32] | None = None
+    ) -> torch.Tensor:
+        """Return scenes as a model sees them: ``(value - mean) / std``, and 0 where a pixel is invalid.
+
+        Args:
+            rows: Rows of the store, in any order.
+            contract: A contract with statistics; its bands are found in the store by name.
+            out: (rows, bands, height, width) float32 array to write to; a new one if None.
+
+        Returns:
+            (rows, bands, height, width) float32 on the CPU.
+
+        Raises:
+            ContractError: The contract has no statistics, or names a band that the store lacks.
+            InputError: A row is outside the store.
+        """
+        import torch
+
+        if not contract.mean or not contract.std:
+            raise ContractError(
+                "A band contract without mean and standard deviation was given; compute them on the training "
+                "rows with `statistics(store, rows)` and keep them with `contract.with_statistics`."
+            )
+        order = contract.order_of(self.contract.names, what=f"The packed store {self.folder}")
+        chosen = self._checked(rows)
+        shape = (len(chosen), len(order), *self.shape[2:])
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise InputError(
+                f"`out` must be a float32 array of shape {shape}; given {out.dtype} {out.shape}."
+            )
+        # stored * scale + offset - mean, over std, is one multiplication and one addition.
+        std = np.asarray(contract.std)
+        factor = np.asarray(contract.scale) / std
+        shift = (np.asarray(contract.offset) - np.asarray(contract.mean)) / std
+        normalise = _Normaliser(order, factor, shift, self.contract)
+        piece = max(1, _PIECE_BYTES // (4 * len(order) * self.shape[2] * self.shape[3]))
+
+        def work(start: int, stop: int) -> None:
+            for first in range(start, stop, piece):
+                part = chosen[first : min(first + piece, stop)]
+                stored = self._buffer(piece)[: len(part)]
+                self._fill(stored, part)
+                normalise(stored, out[first : first + len(part)])
+
+        # Own threads instead of torch's: those stall when another process wants the same cores.
+        workers = _worker_count()
+        share = -(-len(chosen) // workers)
+        if workers == 1 or share < 2 * piece:
+            work(0, len(chosen))
+        else:
+            spans = [(start, min(start + share, len(chosen))) for start in range(share, len(chosen), share)]
+            pending = [_threads().submit(work, *span) for span in spans]
+            work(0, share)
+            for future in pending:
+                future.result()
+        return torch.from_numpy(out)
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    def _checked(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(rows)
+        if chosen.size == 0:
+            return np.empty(0, np.int64)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            raise InputError(
+                f"Rows must be a list of integers; given {chosen.dtype} of shape {chosen.shape}."
+            )
+        if chosen.min() < 0 or chosen.max() >= len(self):
+            raise InputError(
+                f"Rows {chosen.min()} to {chosen.max()} were asked for; the store {self.folder} has rows 0 to "
+                f"{len(self) - 1}."
+            )
+        return chosen.astype(np.int64, copy=False)
+
+    def _buffer(self, rows: int) -> npt.NDArray[Any]:
+        buffer: npt.NDArray[Any] | None = getattr(self._scratch, "buffer", None)
+        if buffer is None or len(buffer) < rows:
+            buffer = self._scratch.buffer = np.empty((rows, *self.shape[1:]), self.dtype)
+        return buffer
+
+    def _fill(self, images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> None:
+        handle, step, start = self._file.fileno(), self._row_bytes, self._start
+        view = memoryview(images).cast("B")
+        for position, row in enumerate(rows.tolist()):
+            target = view[position * step : (position + 1) * step]
+            done = os.preadv(handle, [target], start + row * step)
+            while done < step:  # a read may stop short, at 2 GiB or at a signal
+                more = os.preadv(handle, [target[done:]], start + row * step + done)
+                if more == 0:
+                    raise SceneError(
+                        f"{self.folder / IMAGES} ends before row {row}; remove the store and pack again."
+                    )
+                done += more
+
+
+class _Normaliser:
+    """Turns a piece of stored numbers into what a model sees."""
+
+    def __init__(
+        self,
+        order: Sequence[int],
+        factor: npt.NDArray[np.float64],
+        shift: npt.NDArray[np.float64],
+        contract: BandContract,
+    ) -> None:
+        self.order = list(order)
+        self.in_order = self.order == list(range(len(contract.names)))
+        self.factor = factor.astype(np.float32)
+        self.shift = shift.astype(np.float32)
+        self.contract = contract
+
+    def __call__(self, stored: npt.NDArray[Any], out: npt.NDArray[np.float32]) -> None:
+        if not self.in_order:
+            stored = stored[:, self.order]
+        out[...] = stored
+        for band, (factor, shift) in enumerate(zip(self.factor, self.shift, strict=True)):
+            values = out[:, band]  # a band at a time, because a scalar is much faster than broadcasting
+            values *= factor
+            values += shift
+        if self.contract.nodata is not None:
+            np.copyto(out, 0, where=~self.contract.valid(stored))
+
+
+def _read_header(file: Any) -> tuple[tuple[int, int, int, int], np.dtype[Any], int]:
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{IMAGES} has version {version}; expected (1, 0)")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if len(shape) != 4 or fortran or dtype.kind not in "uif":
+        raise ValueError(f"{IMAGES} holds {dtype} of shape {shape}; expected (scenes, bands, height, width)")
+    return shape, dtype, file.tell()
+
+
+def _worker_count() -> int:
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+_pool: tuple[int, concurrent.futures.ThreadPoolExecutor] | None = None
+
+
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    """Return this process's threads (a forked process starts its own)."""
+    global _pool  # noqa: PLW0603 - one pool for the process
+    if _pool is None or _pool[0] != os.getpid():
+        _pool = (os.getpid(), concurrent.futures.ThreadPoolExecutor(_worker_count(), "swath-read"))
+    return _pool[1]
