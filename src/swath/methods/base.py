@@ -47,6 +47,7 @@ class Method(nn.Module):
         per_scene: Names of buffers with one row per training scene. A process changes only rows of the scenes it
             is given; the loop makes them the same on every process at an epoch's end, before ``after_epoch``.
         rolls_back: Whether ``after_epoch`` may return an epoch to return to; the loop then keeps every epoch.
+        survives_roll_back: Names of buffers that a roll-back leaves as they are, such as "the trigger has fired".
         seed: Set by the loop before ``start``.
         epoch: The running epoch, counted from 0, set by the loop.
         epochs: The planned number of epochs, set by the loop before ``start``.
@@ -55,7 +56,8 @@ class Method(nn.Module):
 
     exclusive: ClassVar[bool] = False
     per_scene: ClassVar[Sequence[str]] = ()
-    rolls_back: ClassVar[bool] = False
+    rolls_back: bool = False
+    survives_roll_back: ClassVar[Sequence[str]] = ()
     seed: int = 0
     epoch: int = 0
     epochs: int = 1
@@ -88,7 +90,7 @@ class Method(nn.Module):
                 the last one.
 
         Returns:
-            None, or (if ``rolls_back``) the epoch at whose end model, method and optimiser shall be again.
+            None, or (if ``rolls_back``) the epoch to whose end model, method and optimiser go back.
         """
 
     def deployed(self, model: nn.Module) -> nn.Module:
