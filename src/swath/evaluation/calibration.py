@@ -18,7 +18,7 @@ BINS = 15
 class Bins(NamedTuple):
     """Sums for each bin of probability; (..., bins) each."""
 
-    count: npt.NDArray[np.float64]
+    entries: npt.NDArray[np.float64]
     confidence: npt.NDArray[np.float64]
     hits: npt.NDArray[np.float64]
 
@@ -26,8 +26,8 @@ class Bins(NamedTuple):
 def scene_bins(labels: LabelTable, probability: npt.NDArray[np.floating], bins: int = BINS) -> Bins:
     """Sort the known labels of each scene into bins of probability.
 
-    With several labels a scene, every known label is an entry and a hit if present. With classes that exclude each
-    other, a scene is one entry with its largest probability and a hit if that class is the true one.
+    With several labels a scene, every known label is an entry and a hit if present. With classes that exclude
+    each other, a scene is one entry with its largest probability and a hit if that class is the true one.
 
     Args:
         labels: What is known.
@@ -37,13 +37,15 @@ def scene_bins(labels: LabelTable, probability: npt.NDArray[np.floating], bins: 
     Returns:
         (scenes, bins) sums: entries, their probabilities, and hits.
     """
+    known: npt.NDArray[np.bool_]
+    hit: npt.NDArray[np.bool_]
     if labels.exclusive:
-        known = is_present(labels.state).any(axis=1, keepdims=True)
+        known = np.asarray(labels.class_index >= 0)[:, None]
         top = probability.argmax(axis=1)[:, None]
         hit = top == labels.class_index[:, None]
         probability = np.take_along_axis(probability, top, axis=1)
     else:
-        known, hit = is_known(labels.state), is_present(labels.state)
+        known, hit = np.asarray(is_known(labels.state)), np.asarray(is_present(labels.state))
     scenes = len(probability)
     row, column = np.nonzero(known)
     value = probability[row, column].astype(np.float64)
@@ -70,7 +72,7 @@ def reliability(labels: LabelTable, probability: npt.NDArray[np.floating], bins:
     Example:
         >>> labels = LabelTable(("a",), np.array([[1], [1], [0], [-1]]))
         >>> bins = reliability(labels, np.array([[0.9], [0.9], [0.9], [0.1]]), bins=2)
-        >>> bins.count.tolist(), (bins.hits / bins.count.clip(1)).round(2).tolist()
+        >>> bins.entries.tolist(), (bins.hits / bins.entries.clip(1)).round(2).tolist()
         ([0.0, 3.0], [0.0, 0.67])
     """
     return Bins(*(part.sum(axis=0) for part in scene_bins(labels, probability, bins)))
@@ -91,6 +93,6 @@ def calibration_error(bins: Bins) -> npt.NDArray[np.float64]:
         >>> round(float(calibration_error(Bins(np.array([4.0]), np.array([3.2]), np.array([2.0])))), 3)
         0.3
     """
-    total = np.asarray(bins.count.sum(axis=-1))
+    total = np.asarray(bins.entries.sum(axis=-1))
     gap = np.asarray(np.abs(bins.confidence - bins.hits).sum(axis=-1))
-    return np.divide(gap, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.asarray(np.divide(gap, total, out=np.full(total.shape, np.nan), where=total > 0))

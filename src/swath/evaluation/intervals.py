@@ -23,8 +23,9 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float] | None]:
     """Return the percentile bootstrap interval of every headline measure, scenes drawn with replacement.
 
-    It says how much the choice of test scenes matters, not how much another training run would: for that, train
-    with several seeds. Draws in which a measure is not defined (no scene of any class left) are left out.
+    It says how much the choice of test scenes matters, not how much another training run would: for that,
+    train with several seeds. Draws in which a measure is not defined (no scene of any class left) are left
+    out.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
@@ -34,7 +35,8 @@ def bootstrap_intervals(
         seed: Seed of the draws, 0 or larger.
 
     Returns:
-        Lower and upper end for each measure (95 %); None where the measure is not defined for the scenes as given.
+        Lower and upper end for each measure (95 %); None where the measure is not defined for the scenes as
+        given.
 
     Raises:
         InputError: ``draws`` is below 1.

@@ -1,7 +1,8 @@
 """Measures of how well probabilities agree with what is known. What is unknown is left out everywhere.
 
-Every measure is a function of one weight for each scene. The plain value has weight 1 everywhere; a bootstrap draw
-has the number of times each scene was drawn. A value and its interval therefore come from the same formula.
+Every measure is a function of one weight for each scene. The plain value has weight 1 everywhere; a bootstrap
+draw has the number of times each scene was drawn. A value and its interval therefore come from the same
+formula.
 """
 
 from __future__ import annotations
@@ -40,17 +41,18 @@ HEADLINES = (
 def average_precision(state: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
     """Return the average precision of each class over the scenes where it is known.
 
-    The sum over thresholds of precision times gained recall, without interpolation, scenes of equal score sharing
-    one threshold: the definition of scikit-learn's ``average_precision_score``, for all classes at once and quick
-    enough to be called after every epoch.
+    The sum over thresholds of precision times gained recall, without interpolation, scenes of equal score
+    sharing one threshold: the definition of scikit-learn's ``average_precision_score``, for all classes at
+    once and quick enough to be called after every epoch.
 
     Args:
         state: (scenes, classes) integer label states; any negative code is unknown and left out.
-        score: (scenes, classes) finite numbers, larger where the class is more likely; logits or probabilities.
+        score: (scenes, classes) finite numbers, larger where the class is more likely; logits or
+            probabilities.
 
     Returns:
-        (classes,) in [0, 1]; NaN for a class without both a present and an absent known label, because its value
-        would say nothing about the scores.
+        (classes,) in [0, 1]; NaN for a class without both a present and an absent known label, because its
+        value would say nothing about the scores.
 
     Raises:
         InputError: The shapes differ, or a score is not finite.
@@ -130,13 +132,13 @@ class Measures:
         labels: What is known; ``labels.exclusive`` says whether the classes exclude each other. Then a scene
             without a present class is left out whole.
         probability: (scenes, classes) in [0, 1].
-        threshold: From which probability on a label counts as claimed, in [0, 1]. Where classes exclude each other
-            the most probable one is claimed, whatever the threshold.
+        threshold: From which probability on a label counts as claimed, in [0, 1]. Where classes exclude each
+            other the most probable one is claimed, whatever the threshold.
 
     Attributes:
         claimed: (scenes, classes) booleans, what the probabilities say is present.
-        compared: (classes,) booleans, the classes that macro averages are taken over: those with both a present
-            and an absent known label.
+        compared: (classes,) booleans, the classes that macro averages are taken over: those with both a
+            present and an absent known label.
 
     Raises:
         InputError: The shapes differ, or a number does not lie in [0, 1].
@@ -152,8 +154,8 @@ class Measures:
         state, scores = _checked(labels.state, probability)
         if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
             raise InputError(
-                f"Probabilities must lie in [0, 1]; given {scores.min():g} to {scores.max():g}. Apply a sigmoid "
-                f"(several labels a scene) or a softmax (one label a scene) to logits first."
+                f"Probabilities must lie in [0, 1]; given {scores.min():g} to {scores.max():g}. Apply a "
+                f"sigmoid (several labels a scene) or a softmax (one label a scene) to logits first."
             )
         if not 0 <= threshold <= 1:
             raise InputError(f"The threshold must lie in [0, 1]; given {threshold}.")
@@ -229,8 +231,8 @@ def _checked(state: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np
     states, scores = np.asarray(state), np.asarray(score)
     if states.ndim != 2 or states.shape != scores.shape:
         raise InputError(
-            f"Label states of shape {states.shape} and scores of shape {scores.shape} were given; both must be "
-            f"(scenes, classes)."
+            f"Label states of shape {states.shape} and scores of shape {scores.shape} were given; both must "
+            f"be (scenes, classes)."
         )
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)
@@ -238,15 +240,15 @@ def _checked(state: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
-            f"Scores must be finite numbers; {int(bad.sum())} are not, the first in row {row}, column {column} "
-            f"({scores[row, column]}). The training probably diverged: lower the learning rate."
+            f"Scores must be finite numbers; {int(bad.sum())} are not, the first in row {row}, column "
+            f"{column} ({scores[row, column]}). The training probably diverged: lower the learning rate."
         )
     return states, scores
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
 
 
 def _mean(values: Floats) -> Floats:

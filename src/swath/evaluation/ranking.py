@@ -67,14 +67,14 @@ class PrecisionCurve:
 
 
 class SceneRanks(NamedTuple):
-    """How the known labels of each scene stand in the order of their scores; (scenes,) each, NaN if undefined."""
+    """How the known labels of each scene stand in the order of scores; (scenes,) each, NaN if undefined."""
 
     coverage: npt.NDArray[np.float64]
     loss: npt.NDArray[np.float64]
 
 
 def scene_ranks(state: npt.NDArray[np.int8], score: npt.NDArray[np.floating]) -> SceneRanks:
-    """Return how far down each scene's list one has to go, and how many pairs of its labels stand the wrong way.
+    """Return how far down its list each scene's labels lie, and how many pairs stand the wrong way.
 
     Args:
         state: (scenes, classes) label states.

@@ -1,0 +1,127 @@
+"""Everything that evaluation.json says about a set of scenes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swath.evaluation.intervals import LEVEL, bootstrap_intervals
+from swath.evaluation.metrics import HEADLINES, Measures, average_precision, confusion
+from swath.labels import ABSENT, PRESENT, LabelTable
+
+__all__ = ["evaluate_probability"]
+
+# Why a measure of the whole set can be null although it applies to this kind of labels.
+_NEEDS = {
+    "map_macro": "no class has both a present and an absent known label",
+    "map_micro": "the known labels are not both present and absent ones",
+    "f1_macro": "no class has both a present and an absent known label",
+    "f1_micro": "no label is known to be present",
+    "overall_accuracy": "no label is known",
+    "average_accuracy": "no scene has a known class",
+    "kappa": "all scenes have one class, and it is always predicted; or no scene has a known class",
+    "coverage_error": "no label is known to be present",
+    "ranking_loss": "no scene has both a present and an absent known label",
+    "calibration_error": "no label is known",
+}
+_MULTI_LABEL_HAS_NO = {
+    name: "defined only where the classes exclude each other" for name in ("average_accuracy", "kappa")
+}
+
+
+def evaluate_probability(
+    state: npt.ArrayLike,
+    probability: npt.ArrayLike,
+    classes: Sequence[str],
+    exclusive: bool,
+    *,
+    threshold: float = 0.5,
+    seed: int = 0,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Compare probabilities with what is known and return the content of ``evaluation.json``.
+
+    What is unknown is left out of every figure. A figure for which nothing is known is None, with the reason
+    under ``left_out`` (classes) or ``undefined`` (measures), never 0 or 1.
+
+    Args:
+        state: (scenes, classes) integer label states; any negative code is unknown.
+        probability: (scenes, classes) in [0, 1].
+        classes: Class names, in the order of the columns.
+        exclusive: Whether the classes exclude each other; then the most probable class is the prediction, and
+            scenes without a present class are left out.
+        threshold: From which probability on a label counts as claimed, where classes do not exclude each
+            other.
+        seed: Seed of the bootstrap draws.
+        draws: Number of bootstrap draws for the intervals.
+
+    Returns:
+        Plain JSON values (None instead of NaN); ``docs/evidence.md`` describes every key.
+
+    Raises:
+        LabelError: States are malformed, or a scene of an exclusive set has two present classes.
+        InputError: Shapes differ, or a probability or the threshold is not in [0, 1].
+
+    Example:
+        >>> evaluation = evaluate_probability(
+        ...     [[1, 0], [0, -1], [1, 1]], [[0.9, 0.1], [0.2, 0.7], [0.6, 0.8]], ["water", "forest"], False,
+        draws=20 ... )
+        >>> evaluation["map_macro"], evaluation["known"], evaluation["per_class"][1]["unknown"]
+        (1.0, 5, 1)
+    """
+    labels = LabelTable(tuple(classes), np.asarray(state), exclusive=exclusive)
+    measures = Measures(labels, probability, threshold)
+    value = measures.value()
+    intervals = bootstrap_intervals(measures, draws=draws, seed=seed)
+    reasons = _NEEDS | ({} if exclusive else _MULTI_LABEL_HAS_NO)
+    return {
+        "version": 1,
+        "kind": "single-label" if exclusive else "multi-label",
+        "scenes": len(labels),
+        "known": int((measures.state >= 0).sum()),
+        "threshold": None if exclusive else threshold,
+        **{name: _plain(value[name]) for name in HEADLINES},
+        "intervals": {name: None if ends is None else list(ends) for name, ends in intervals.items()},
+        "bootstrap": {"draws": draws, "seed": seed, "level": LEVEL},
+        "per_class": _per_class(labels, measures, probability),
+        "confusion": confusion(labels, probability).tolist() if exclusive else None,
+        "left_out": [
+            {"name": name, "reason": _why_left_out(measures.state[:, column])}
+            for column, name in enumerate(labels.classes)
+            if not measures.compared[column]
+        ],
+        "undefined": {name: reasons[name] for name in HEADLINES if math.isnan(value[name])},
+    }
+
+
+def _per_class(labels: LabelTable, measures: Measures, probability: npt.ArrayLike) -> list[dict[str, Any]]:
+    counts = measures.counts(np.ones((1, len(labels))))
+    state = measures.state
+    columns = {
+        "average_precision": average_precision(state, probability),
+        "f1": np.where(measures.compared, counts.f1[0], np.nan),
+        "precision": np.where(measures.compared, counts.precision[0], np.nan),
+        "recall": np.where(measures.compared, counts.recall[0], np.nan),
+    }
+    tallies = {"present": state == PRESENT, "absent": state == ABSENT, "unknown": state < 0}
+    return [
+        {"name": name}
+        | {key: _plain(float(values[column])) for key, values in columns.items()}
+        | {key: int(marks[:, column].sum()) for key, marks in tallies.items()}
+        for column, name in enumerate(labels.classes)
+    ]
+
+
+def _why_left_out(state: npt.NDArray[np.int8]) -> str:
+    present, absent = (state == PRESENT).any(), (state == ABSENT).any()
+    if not present and not absent:
+        return "nothing is known about it in these scenes"
+    return "no scene is known to lack it" if present else "no scene is known to show it"
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
