@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from swath.evaluation.intervals import LEVEL, bootstrap_intervals
 from swath.evaluation.metrics import HEADLINES, Measures, average_precision, confusion
-from swath.labels import ABSENT, PRESENT, LabelTable
+from swath.labels import LabelTable, is_absent, is_present, is_unknown
 
 __all__ = ["evaluate_probability"]
 
@@ -68,8 +68,12 @@ def evaluate_probability(
 
     Example:
         >>> evaluation = evaluate_probability(
-        ...     [[1, 0], [0, -1], [1, 1]], [[0.9, 0.1], [0.2, 0.7], [0.6, 0.8]], ["water", "forest"], False,
-        draws=20 ... )
+        ...     [[1, 0], [0, -1], [1, 1]],
+        ...     [[0.9, 0.1], [0.2, 0.7], [0.6, 0.8]],
+        ...     ["water", "forest"],
+        ...     exclusive=False,
+        ...     draws=20,
+        ... )
         >>> evaluation["map_macro"], evaluation["known"], evaluation["per_class"][1]["unknown"]
         (1.0, 5, 1)
     """
@@ -107,17 +111,17 @@ def _per_class(labels: LabelTable, measures: Measures, probability: npt.ArrayLik
         "precision": np.where(measures.compared, counts.precision[0], np.nan),
         "recall": np.where(measures.compared, counts.recall[0], np.nan),
     }
-    tallies = {"present": state == PRESENT, "absent": state == ABSENT, "unknown": state < 0}
+    tallies = {"present": is_present(state), "absent": is_absent(state), "unknown": is_unknown(state)}
     return [
         {"name": name}
         | {key: _plain(float(values[column])) for key, values in columns.items()}
-        | {key: int(marks[:, column].sum()) for key, marks in tallies.items()}
+        | {key: int(np.asarray(marks)[:, column].sum()) for key, marks in tallies.items()}
         for column, name in enumerate(labels.classes)
     ]
 
 
 def _why_left_out(state: npt.NDArray[np.int8]) -> str:
-    present, absent = (state == PRESENT).any(), (state == ABSENT).any()
+    present, absent = is_present(state).any(), is_absent(state).any()
     if not present and not absent:
         return "nothing is known about it in these scenes"
     return "no scene is known to lack it" if present else "no scene is known to show it"
