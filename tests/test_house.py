@@ -184,7 +184,7 @@ def test_nothing_of_one_machine_is_committed() -> None:
         pytest.skip("not a git checkout")
     # Absolute paths of somebody's machine, and the hosts one machine installs from.
     personal = re.compile(
-        r"(?<![\w.:/~-])/(?:work|root|home|Users|tmp)/[\w.]|pypi\.|pythonhosted", re.IGNORECASE
+        r"(?<![\w.:/~-])/(?:work|root|home|Users|tmp)/[\w.]|pypi\.|python[h]osted", re.IGNORECASE
     )
     found = []
     for name in filter(None, listed.stdout.split("\0")):
