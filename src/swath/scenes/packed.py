@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import math
 import os
 import threading
+import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ IMAGES: Final = "images.npy"
 ROWS: Final = "rows.npz"
 RECORD: Final = "store.json"
 # A piece of a batch is finished while it lies in a core's cache.
-_PIECE_BYTES: Final = 256 * 1024
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ class UnreadableScene:
 class PackedScenes:
     """Images of one size and number type in one file, read by row.
 
-    Made by :func:`swath.scenes.packing.pack`. Batches are read with positioned reads instead of through a memory
-    map, so resident memory does not grow with the store; :attr:`images` maps the file for everything else.
+    Made by :func:`swath.scenes.packing.pack`. Batches are read with positioned reads instead of through a
+    memory map, so resident memory does not grow with the store; :attr:`images` maps the file for everything
+    else.
 
     Args:
         folder: A store's folder.
@@ -83,14 +87,16 @@ class PackedScenes:
                 self.digests: npt.NDArray[np.uint8] = rows["digests"]
             self._file = open(self.folder / IMAGES, "rb", buffering=0)  # noqa: SIM115 - kept open for reading
             self.shape, self.dtype, self._start = _read_header(self._file)
-            expected = self._start + int(np.prod(self.shape)) * self.dtype.itemsize
+            expected = self._start + math.prod(self.shape) * self.dtype.itemsize
             if os.fstat(self._file.fileno()).st_size != expected or self.shape[0] != len(self.kept):
                 raise ValueError(f"{IMAGES} has not the {expected} bytes that its header promises")
         except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
             raise SceneError(
-                f"{self.folder} is no usable packed store: {error}. Remove it; it is packed again when needed."
+                f"{self.folder} is no usable packed store: {error}. Remove it and pack the scenes again."
             ) from error
-        self._scratch = threading.local()
+        self._own = threading.local()
+        # A few are enough: one in the model, one being made, and those a caller still holds.
+        self._free: deque[npt.NDArray[np.float32]] = deque(maxlen=4)
 
     def __len__(self) -> int:
         """Return the number of scenes in the store."""
@@ -129,7 +135,7 @@ class PackedScenes:
         """
         chosen = self._checked(rows)
         images = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        self._fill(images, chosen)
+        self._fill(_row_views(images), chosen)
         return images
 
     def pieces(self, rows: npt.ArrayLike, at_most_bytes: int = 16 * 2**20) -> Iterator[npt.NDArray[Any]]:
@@ -139,15 +145,14 @@ class PackedScenes:
         for start in range(0, len(chosen), step):
             yield self.read(chosen[start : start + step])
 
-    def batch(
-        self, rows: npt.ArrayLike, contract: BandContract, out: npt.NDArray[np.float32] | None = None
-    ) -> torch.Tensor:
+    def batch(self, rows: npt.ArrayLike, contract: BandContract) -> torch.Tensor:
         """Return scenes as a model sees them: ``(value - mean) / std``, and 0 where a pixel is invalid.
+
+        The memory of a batch that is no longer referred to is used again, which saves a third of the time.
 
         Args:
             rows: Rows of the store, in any order.
             contract: A contract with statistics; its bands are found in the store by name.
-            out: (rows, bands, height, width) float32 array to write to; a new one if None.
 
         Returns:
             (rows, bands, height, width) float32 on the CPU.
@@ -163,33 +168,20 @@ class PackedScenes:
                 "A band contract without mean and standard deviation was given; compute them on the training "
                 "rows with `statistics(store, rows)` and keep them with `contract.with_statistics`."
             )
-        order = contract.order_of(self.contract.names, what=f"The packed store {self.folder}")
+        normalise = _Normaliser(contract, self.contract, what=f"The packed store {self.folder}")
         chosen = self._checked(rows)
-        shape = (len(chosen), len(order), *self.shape[2:])
-        if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32:
-            raise InputError(
-                f"`out` must be a float32 array of shape {shape}; given {out.dtype} {out.shape}."
-            )
-        # stored * scale + offset - mean, over std, is one multiplication and one addition.
-        std = np.asarray(contract.std)
-        factor = np.asarray(contract.scale) / std
-        shift = (np.asarray(contract.offset) - np.asarray(contract.mean)) / std
-        normalise = _Normaliser(order, factor, shift, self.contract)
-        piece = max(1, _PIECE_BYTES // (4 * len(order) * self.shape[2] * self.shape[3]))
+        batch = self._recycled((len(chosen), len(contract.names), *self.shape[2:]))
+        piece = max(1, _PIECE_BYTES // max(self._row_bytes, 4 * batch[:1].size))
 
         def work(start: int, stop: int) -> None:
             for first in range(start, stop, piece):
                 part = chosen[first : min(first + piece, stop)]
-                stored = self._buffer(piece)[: len(part)]
-                self._fill(stored, part)
-                normalise(stored, out[first : first + len(part)])
+                normalise(self._read_piece(part, piece), batch[first : first + len(part)])
 
         # Own threads instead of torch's: those stall when another process wants the same cores.
         workers = _worker_count()
         share = -(-len(chosen) // workers)
-        if workers == 1 or share < 2 * piece:
+        if share < piece:
             work(0, len(chosen))
         else:
             spans = [(start, min(start + share, len(chosen))) for start in range(share, len(chosen), share)]
@@ -197,11 +189,25 @@ class PackedScenes:
             work(0, share)
             for future in pending:
                 future.result()
-        return torch.from_numpy(out)
+        return torch.from_numpy(batch)
+
+    def _recycled(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return an array in memory that gets free for the next batch when nothing refers to it any more."""
+        size = math.prod(shape)
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(0, np.float32)
+        if memory.size < size:
+            memory = np.empty(size, np.float32)
+        batch = memory[:size].reshape(shape)
+        # The tensor keeps exactly this array alive; views of the tensor keep the tensor's storage alive.
+        weakref.finalize(batch, self._free.append, memory).atexit = False
+        return batch
 
     @property
     def _row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def _checked(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         chosen = np.asarray(rows)
@@ -213,58 +219,67 @@ class PackedScenes:
             )
         if chosen.min() < 0 or chosen.max() >= len(self):
             raise InputError(
-                f"Rows {chosen.min()} to {chosen.max()} were asked for; the store {self.folder} has rows 0 to "
-                f"{len(self) - 1}."
+                f"Rows {chosen.min()} to {chosen.max()} were asked for; the store {self.folder} has rows "
+                f"0 to {len(self) - 1}."
             )
         return chosen.astype(np.int64, copy=False)
 
-    def _buffer(self, rows: int) -> npt.NDArray[Any]:
-        buffer: npt.NDArray[Any] | None = getattr(self._scratch, "buffer", None)
-        if buffer is None or len(buffer) < rows:
-            buffer = self._scratch.buffer = np.empty((rows, *self.shape[1:]), self.dtype)
-        return buffer
+    def _read_piece(self, rows: npt.NDArray[np.int64], at_most: int) -> npt.NDArray[Any]:
+        """Read a few rows into this thread's buffer."""
+        buffer: _Buffer | None = getattr(self._own, "buffer", None)
+        if buffer is None or len(buffer.images) < at_most:
+            buffer = self._own.buffer = _Buffer(at_most, self.shape[1:], self.dtype)
+        self._fill(buffer.views, rows)
+        return buffer.images[: len(rows)]
 
-    def _fill(self, images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> None:
+    def _fill(self, views: Sequence[memoryview], rows: npt.NDArray[np.int64]) -> None:
         handle, step, start = self._file.fileno(), self._row_bytes, self._start
-        view = memoryview(images).cast("B")
-        for position, row in enumerate(rows.tolist()):
-            target = view[position * step : (position + 1) * step]
-            done = os.preadv(handle, [target], start + row * step)
-            while done < step:  # a read may stop short, at 2 GiB or at a signal
-                more = os.preadv(handle, [target[done:]], start + row * step + done)
+        for view, row in zip(views, rows.tolist(), strict=False):
+            place = start + row * step
+            done = os.preadv(handle, (view,), place)
+            while done < step:  # a read may stop short: at 2 GiB, or at a signal
+                more = os.preadv(handle, (view[done:],), place + done)
                 if more == 0:
                     raise SceneError(
-                        f"{self.folder / IMAGES} ends before row {row}; remove the store and pack again."
+                        f"{self.folder / IMAGES} ends before row {row}; remove it and pack again."
                     )
                 done += more
+
+
+class _Buffer:
+    """Room for a few images, and where each of them begins."""
+
+    def __init__(self, rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.images = np.empty((rows, *shape), dtype)
+        self.views = _row_views(self.images)
+
+
+def _row_views(images: npt.NDArray[Any]) -> list[memoryview]:
+    return [memoryview(image.reshape(-1).view(np.uint8)) for image in images]
 
 
 class _Normaliser:
     """Turns a piece of stored numbers into what a model sees."""
 
-    def __init__(
-        self,
-        order: Sequence[int],
-        factor: npt.NDArray[np.float64],
-        shift: npt.NDArray[np.float64],
-        contract: BandContract,
-    ) -> None:
-        self.order = list(order)
-        self.in_order = self.order == list(range(len(contract.names)))
-        self.factor = factor.astype(np.float32)
-        self.shift = shift.astype(np.float32)
-        self.contract = contract
+    def __init__(self, wanted: BandContract, stored: BandContract, what: str) -> None:
+        self.order = wanted.order_of(stored.names, what=what)
+        self.in_order = self.order == list(range(len(stored.names)))
+        self.stored = stored
+        # stored * scale + offset - mean, over std, is one multiplication and one addition.
+        std = np.asarray(wanted.std)
+        self.factor = (np.asarray(wanted.scale) / std).astype(np.float32)
+        self.shift = ((np.asarray(wanted.offset) - np.asarray(wanted.mean)) / std).astype(np.float32)
 
-    def __call__(self, stored: npt.NDArray[Any], out: npt.NDArray[np.float32]) -> None:
+    def __call__(self, images: npt.NDArray[Any], batch: npt.NDArray[np.float32]) -> None:
         if not self.in_order:
-            stored = stored[:, self.order]
-        out[...] = stored
+            images = images[:, self.order]
+        batch[...] = images
         for band, (factor, shift) in enumerate(zip(self.factor, self.shift, strict=True)):
-            values = out[:, band]  # a band at a time, because a scalar is much faster than broadcasting
+            values = batch[:, band]  # a band at a time: a scalar is much faster than broadcasting
             values *= factor
             values += shift
-        if self.contract.nodata is not None:
-            np.copyto(out, 0, where=~self.contract.valid(stored))
+        if self.stored.nodata is not None:
+            np.copyto(batch, 0, where=~self.stored.valid(images))
 
 
 def _read_header(file: Any) -> tuple[tuple[int, int, int, int], np.dtype[Any], int]:

@@ -56,12 +56,12 @@ def pack(
 
     A store that is already there is used as it is if the source, the size and the format are the same, and is
     packed again otherwise. Eight-bit images are resized with a low-pass filter; images of other number types,
-    or with nodata, by the mean of the valid pixels that a new pixel covers (a new pixel of which less than half
-    is valid becomes nodata). Images that are not square become square.
+    or with nodata, by the mean of the valid pixels that a new pixel covers (a new pixel of which less than
+    half is valid becomes nodata). Images that are not square become square.
 
     Args:
         source: Where the images come from. It is read from several threads.
-        size: Height and width to store, in pixels; None keeps the images as they are, which must then be equal.
+        size: Height and width to store, in pixels; None keeps the images, which must then be of one size.
         folder: The store's folder; None for one in the cache, see :func:`cache_folder`.
         skip_unreadable: Leave out scenes that cannot be read or hold no data, and list them in the store.
 
@@ -116,8 +116,8 @@ def _check_replaceable(target: Path) -> None:
         foreign = sorted({path.name for path in target.iterdir()} - {IMAGES, ROWS, RECORD})
         if foreign:
             raise OutputError(
-                f"The folder {target} is no packed store (it holds {foreign[0]!r}), and packing would replace it. "
-                f"Name an empty or new folder."
+                f"The folder {target} is no packed store (it holds {foreign[0]!r}), and packing would "
+                f"replace it. Name an empty or new folder."
             )
     elif target.exists():
         raise OutputError(f"{target} is a file; a packed store is a folder. Name an empty or new folder.")
@@ -267,7 +267,7 @@ def _prepare_image(image: npt.NDArray[Any], contract: BandContract, size: int | 
         if contract.nodata is not None and math.isnan(contract.nodata):
             bad &= ~np.isnan(image)
         if bad.any():
-            return f"{int(bad.sum())} of {bad.size} pixel values are NaN or infinite, and NaN is not declared as nodata"
+            return f"{int(bad.sum())} of {bad.size} values are NaN or infinite, and no nodata value says so"
     valid = contract.valid(image)
     if not valid.any():
         return f"every pixel is nodata ({contract.nodata:g})"
@@ -304,7 +304,7 @@ def _resize(
     return np.where(weight >= 0.5, values, np.asarray(contract.nodata, image.dtype))
 
 
-def _as_stored(values: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _as_stored(values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
@@ -322,8 +322,8 @@ def _check_space(needed: int, target: Path) -> None:
     free = shutil.disk_usage(target.parent).free
     if needed > free:
         raise OutputError(
-            f"The packed store {target} needs {needed / 2**20:,.0f} MiB, and its disk has {free / 2**20:,.0f} MiB "
-            f"free. Make room, choose a smaller size, or set SWATH_CACHE to another disk."
+            f"The packed store {target} needs {needed / 2**20:,.0f} MiB, and its disk has "
+            f"{free / 2**20:,.0f} MiB free. Make room, choose a smaller size, or set SWATH_CACHE."
         )
 
 
@@ -339,15 +339,16 @@ def _check_alike(
             f"{count} with {bands} bands of {dtype}" for (bands, dtype), count in layouts.most_common()
         )
         raise SceneError(
-            f"The images of {source.name} must all have {expected} bands ({', '.join(source.contract.names)}) of one "
-            f"number type; found {listed}. Convert them, or keep the kinds apart."
+            f"The images of {source.name} must all have {expected} bands "
+            f"({', '.join(source.contract.names)}) of one number type; found {listed}. "
+            "Convert them, or keep the kinds apart."
         )
     if size is None and len(sizes) > 1:
         shown = [f"{count} of {height}x{width}" for (height, width), count in sizes.most_common(5)]
         more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
         raise SceneError(
-            f"The images of {source.name} have {len(sizes)} sizes: {', '.join(shown)}{more} (height x width). Give "
-            f"a size (--size) to resize them to."
+            f"The images of {source.name} have {len(sizes)} sizes: {', '.join(shown)}{more} "
+            f"(height x width). Give a size (--size) to resize them to."
         )
 
 
