@@ -164,9 +164,9 @@ class Measures:
         if labels.exclusive:
             state = np.where(is_present(state).any(axis=1, keepdims=True), state, np.int8(UNKNOWN))
             self.claimed = scores.argmax(axis=1)[:, None] == np.arange(state.shape[1])
-        self.state = state
+        self.state: npt.NDArray[np.int8] = state
         present, absent = is_present(state), is_absent(state)
-        self.compared = present.any(axis=0) & absent.any(axis=0)
+        self.compared = np.asarray(present.any(axis=0) & absent.any(axis=0))
         self._present, self._absent = present.astype(np.float64), absent.astype(np.float64)
         self._found = (present & self.claimed).astype(np.float64)
         self._wrong = (absent & self.claimed).astype(np.float64)
