@@ -1,0 +1,199 @@
+"""Reading georeferenced rasters through rasterio, with one allowed driver and no way to the network."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
+from rasterio.warp import transform as transform_points
+
+from swath.errors import SceneError
+from swath.scenes.images import ImageHeader, band_names, check_size
+
+__all__ = ["common_coordinates", "header", "opened", "pixels"]
+
+# Files beside a raster (.aux.xml, .ovr, .msk) can change what it means or point elsewhere: they are not looked at.
+# The allowed extension is one that no address has, which closes GDAL's way to servers.
+ENVIRONMENT: Final = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".nothing",
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "nothing",
+    "PROJ_NETWORK": "OFF",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+}
+EQUAL_AREA: Final = "EPSG:6933"
+"""World-wide metres, for scenes whose coordinates are in several systems."""
+
+# warnings.catch_warnings changes the filters of the whole process, so only one thread may be inside.
+_opening = threading.Lock()
+
+
+@contextlib.contextmanager
+def opened(source: Path | bytes, driver: str, where: str) -> Iterator[Any]:
+    """Open a raster with a single driver.
+
+    Args:
+        source: Path of an existing local file, or a file's whole content.
+        driver: The only GDAL driver that may open it.
+        where: How to call it in messages.
+
+    Yields:
+        The rasterio data set. Its size has been checked.
+
+    Raises:
+        SceneError: It cannot be opened or read as this kind of raster, or is too large.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rasterio.Env(**ENVIRONMENT))
+        try:
+            with _opening, warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                if isinstance(source, bytes):
+                    memory = stack.enter_context(MemoryFile(source))
+                    raster = stack.enter_context(memory.open(driver=driver))
+                else:
+                    # Absolute, so that no name can read as one of GDAL's connection strings.
+                    raster = stack.enter_context(rasterio.open(source.absolute(), driver=driver))
+        except (RasterioError, OSError, ValueError) as error:
+            raise SceneError(
+                f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or download it "
+                f"again, or leave it out."
+            ) from error
+        check_size(raster.height, raster.width, raster.count, _itemsize(raster, where), where)
+        yield raster
+
+
+_NAMES: Final = {"GTiff": "TIFF", "JP2OpenJPEG": "JPEG 2000", "PNG": "PNG", "JPEG": "JPEG"}
+
+
+def header(raster: Any, where: str) -> ImageHeader:
+    """Return what an opened raster says about itself.
+
+    Raises:
+        SceneError: Its bands have several number types or nodata values, or complex numbers.
+    """
+    bands = _bands(raster)
+    dtypes = {raster.dtypes[band - 1] for band in bands}
+    nodata = {_plain(raster.nodatavals[band - 1]) for band in bands}
+    if len(dtypes) > 1 or len(nodata) > 1:
+        raise SceneError(
+            f"{where} has bands of several number types ({', '.join(sorted(dtypes))}) or nodata values "
+            f"({', '.join(sorted(nodata))}). Write it with one type and one nodata value."
+        )
+    dtype = dtypes.pop()
+    described = [raster.descriptions[band - 1] for band in bands]
+    scale = tuple(float(raster.scales[band - 1]) for band in bands)
+    offset = tuple(float(raster.offsets[band - 1]) for band in bands)
+    units = {raster.units[band - 1] or "" for band in bands}
+    unit = units.pop() if len(units) == 1 else ""
+    names = tuple(described) if all(described) else band_names(len(bands), dtype)
+    if len(set(names)) < len(names):
+        raise SceneError(
+            f"{where} has bands of the same name: {', '.join(names)}. Give each its own description."
+        )
+    if dtype == "uint8" and not any(described) and not unit and set(scale) == {1.0} and set(offset) == {0.0}:
+        scale, unit = (1 / 255,) * len(bands), "display"
+    if not np.isfinite([*scale, *offset]).all() or 0 in scale:
+        raise SceneError(
+            f"{where} states scales {scale} and offsets {offset}; they must be finite, scales not 0."
+        )
+    gsd_m, crs, centre = _georeference(raster)
+    value = raster.nodatavals[bands[0] - 1]
+    return ImageHeader(
+        names,
+        dtype,
+        raster.height,
+        raster.width,
+        scale,
+        offset,
+        unit=unit,
+        nodata=None if value is None else float(value),
+        gsd_m=gsd_m,
+        crs=crs,
+        centre=centre,
+    )
+
+
+def pixels(raster: Any, where: str) -> npt.NDArray[Any]:
+    """Return (bands, height, width) of an opened raster, alpha bands left out.
+
+    Raises:
+        SceneError: The file is truncated or damaged.
+    """
+    try:
+        image: npt.NDArray[Any] = raster.read(_bands(raster))
+    except (RasterioError, OSError, ValueError) as error:
+        raise SceneError(
+            f"{where} is damaged or cut short: {error}. Copy or download it again, or leave it out."
+        ) from error
+    return image
+
+
+def common_coordinates(headers: list[ImageHeader | None]) -> dict[str, npt.NDArray[Any]]:
+    """Return where scenes lie, in one coordinate system.
+
+    Args:
+        headers: One per scene; None where a scene could not be read.
+
+    Returns:
+        ``x`` and ``y`` of the centres (NaN where nobody said) and ``crs``. Scenes in several systems, such as
+        neighbouring UTM zones, are brought to world-wide equal-area metres (EPSG:6933).
+    """
+    x, y = np.full(len(headers), np.nan), np.full(len(headers), np.nan)
+    rows: dict[str, list[int]] = {}
+    for row, found in enumerate(headers):
+        if found is not None and found.centre is not None:
+            rows.setdefault(found.crs, []).append(row)
+            x[row], y[row] = found.centre
+    common = next(iter(rows), "") if len(rows) < 2 else EQUAL_AREA
+    for crs, members in rows.items():
+        if crs != common:
+            x[members], y[members] = transform_points(crs, common, x[members], y[members])
+    return {"x": x, "y": y, "crs": np.where(np.isnan(x), "", common)}
+
+
+def _bands(raster: Any) -> list[int]:
+    kept = [band for band, kind in enumerate(raster.colorinterp, start=1) if kind != ColorInterp.alpha]
+    return kept or list(raster.indexes)
+
+
+def _itemsize(raster: Any, where: str) -> int:
+    try:
+        sizes = [np.dtype(name) for name in set(raster.dtypes)]
+    except TypeError as error:
+        raise SceneError(
+            f"{where} has numbers of type {raster.dtypes[0]!r}, which swath does not read."
+        ) from error
+    if any(size.kind not in "uif" for size in sizes):
+        raise SceneError(
+            f"{where} has complex numbers ({raster.dtypes[0]}). Store amplitude and phase, or real and imaginary "
+            f"part, as separate bands."
+        )
+    return max(size.itemsize for size in sizes)
+
+
+def _georeference(raster: Any) -> tuple[float | None, str, tuple[float, float] | None]:
+    grid = raster.transform
+    if raster.crs is None or grid.is_identity or not np.isfinite(grid[:6]).all():
+        return None, "", None
+    column, row = raster.width / 2, raster.height / 2
+    x, y = grid.a * column + grid.b * row + grid.c, grid.d * column + grid.e * row + grid.f
+    in_metres = raster.crs.is_projected and raster.crs.linear_units_factor[1] == 1.0
+    # The root of a pixel's area, which also holds for rotated grids.
+    gsd_m = float(abs(grid.determinant) ** 0.5) if in_metres and grid.determinant else None
+    return gsd_m, raster.crs.to_string(), (float(x), float(y))
+
+
+def _plain(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
