@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,11 @@ from swath.training.checkpoint import Checkpoint, load_module, read_tensors, wri
 from swath.training.progress import EpochBar, json_line
 from swath.training.settings import Settings
 
-__all__ = ["SceneBatches", "fit", "make_accelerator"]
+__all__ = ["ReadBatch", "Rows", "fit", "make_accelerator"]
 
 Rows = npt.NDArray[np.int64]
-
-
-class SceneBatches(Protocol):
-    """What the loop needs of the packed scenes: normalised images by row, a whole batch at a time."""
-
-    def batch(self, rows: Rows) -> Tensor:
-        """Return (len(rows), bands, H, W) float32."""
+# Normalised images (len(rows), bands, H, W) float32 by row, a whole batch at a time.
+ReadBatch = Callable[[Rows], Tensor]
 
 
 class _Learner(nn.Module):
@@ -60,7 +55,7 @@ def make_accelerator(precision: str = "no") -> Accelerator:
 def fit(
     model: nn.Module,
     method: Method,
-    scenes: SceneBatches,
+    read: ReadBatch,
     rows: Rows,
     labels: LabelTable,
     settings: Settings,
@@ -76,8 +71,8 @@ def fit(
     Args:
         model: The network to train.
         method: Owns the loss and its state.
-        scenes: Gives normalised images by row.
-        rows: (n,) row in ``scenes`` of each training scene.
+        read: Gives normalised images by row.
+        rows: (n,) row, for ``read``, of each training scene.
         labels: What is known of the n training scenes, in the order of ``rows``.
         settings: Epochs, rates, augmentation, seed.
         folder: Where the checkpoint and ``progress.jsonl`` are kept.
@@ -123,7 +118,7 @@ def fit(
             learner.train()
             started, total_loss = time.perf_counter(), torch.zeros((), device=device)
             owned = np.zeros(len(rows), bool)
-            batches = _prefetch(pool, scenes, rows, _epoch_order(len(rows), steps, settings.seed, epoch), world, rank)
+            batches = _prefetch(pool, read, rows, _epoch_order(len(rows), steps, settings.seed, epoch), world, rank)
             for position, (indices, whole, first, images) in enumerate(batches):
                 method.step = epoch * steps + position
                 owned[indices] = True
@@ -205,16 +200,16 @@ def _epoch_order(scenes: int, steps: int, seed: int, epoch: int) -> list[Rows]:
 
 
 def _prefetch(
-    pool: ThreadPoolExecutor, scenes: SceneBatches, rows: Rows, order: list[Rows], world: int, rank: int
+    pool: ThreadPoolExecutor, read: ReadBatch, rows: Rows, order: list[Rows], world: int, rank: int
 ) -> Iterator[tuple[Rows, int, int, Tensor]]:
     """Yield this process's part of each batch (indices, whole batch size, position, images), one ahead."""
     parts = [np.array_split(batch, world) for batch in order]
     mine = [part[rank] for part in parts]
-    coming = pool.submit(scenes.batch, rows[mine[0]])
+    coming = pool.submit(read, rows[mine[0]])
     for position, indices in enumerate(mine):
         images = coming.result()
         if position + 1 < len(mine):
-            coming = pool.submit(scenes.batch, rows[mine[position + 1]])
+            coming = pool.submit(read, rows[mine[position + 1]])
         yield indices, len(order[position]), sum(map(len, parts[position][:rank])), images
 
 

@@ -7,14 +7,14 @@ import numpy.typing as npt
 import torch
 
 from swath.encoders import SceneModel
-from swath.training.loop import Rows, SceneBatches
+from swath.training.loop import Rows, ReadBatch
 
 __all__ = ["probabilities"]
 
 
 def probabilities(
     model: SceneModel,
-    scenes: SceneBatches,
+    read: ReadBatch,
     rows: Rows,
     *,
     batch_size: int = 256,
@@ -24,8 +24,8 @@ def probabilities(
 
     Args:
         model: Its contract says whether classes exclude each other (softmax) or not (sigmoid).
-        scenes: Gives normalised images by row.
-        rows: (n,) rows in ``scenes``.
+        read: Gives normalised images by row.
+        rows: (n,) rows to read.
         batch_size: Scenes at a time; it changes memory, not results.
         device: Where to compute; where the model is, if None.
 
@@ -38,7 +38,7 @@ def probabilities(
     parts = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
-            logits = model(scenes.batch(rows[start : start + batch_size]).to(device)).float()
+            logits = model(read(rows[start : start + batch_size]).to(device)).float()
             exclusive = model.contract.exclusive
             parts.append((logits.softmax(dim=1) if exclusive else logits.sigmoid()).cpu().numpy())
     model.train(was_training)

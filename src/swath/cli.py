@@ -1,0 +1,175 @@
+"""The command line: thin, its options generated from the functions' signatures."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from swath.errors import SwathError, UnknownNameError
+
+__all__ = ["main"]
+
+
+class Command(NamedTuple):
+    """One command: what it is for, the function behind it, its positional arguments and an example."""
+
+    summary: str
+    function: str
+    positional: dict[str, str]
+    example: str
+    skip: frozenset[str] = frozenset()
+
+
+# The functions are named, not imported: `swath --help` must not wait for torch.
+COMMANDS = {
+    "quickstart": Command(
+        "train three methods on a synthetic Earth and compare them; needs no data and no network",
+        "swath.tasks.quickstart:quickstart",
+        {},
+        "swath quickstart --out runs/quickstart",
+    ),
+    "train": Command(
+        "train a model, judge it on test scenes and write its report",
+        "swath.tasks.train:train",
+        {"data": ""},
+        "swath train DATA --method adagc --encoder scene_mixer --size 64 --epochs 30 --seed 0 "
+        "--draw single-positive-random --out RUN\n  swath train --resume RUN",
+        frozenset({"model"}),
+    ),
+    "evaluate": Command(
+        "judge a run on its test scenes, or on other data; writes evaluation.json and report.html",
+        "swath.tasks.evaluate:evaluate",
+        {"run": "", "data": "?"},
+        "swath evaluate RUN\n  swath evaluate RUN OTHER_DATA",
+    ),
+    "predict": Command(
+        "write each image's probability for each class to a table",
+        "swath.tasks.predict:predict",
+        {"run": "", "images": "+"},
+        "swath predict RUN images/ more/*.tif --out predictions.csv",
+    ),
+    "compare": Command(
+        "train several methods with several seeds on one data set and put them into one table",
+        "swath.tasks.compare:compare",
+        {"data": ""},
+        "swath compare DATA --methods all-known,assume-negative,adagc --seeds 0,1,2 --out FOLDER",
+    ),
+    "info": Command(
+        "say what a run, a data set or this installation is",
+        "swath.tasks.info:info",
+        {"what": "?"},
+        "swath info\n  swath info RUN\n  swath info DATA",
+    ),
+    "methods": Command("list the methods", "swath.tasks.info:methods", {}, "swath methods"),
+    "encoders": Command(
+        "list the encoders whose name matches a pattern", "swath.tasks.info:encoders", {"pattern": "?"},
+        "swath encoders 'resnet*'",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 something was wrong, 2 usage, 130 interrupted.
+
+    Args:
+        arguments: What stands after ``swath`` on the command line; the process's own if None.
+
+    Returns:
+        The exit status.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        import swath
+
+        print(swath.__version__)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    try:
+        if name not in COMMANDS:
+            raise UnknownNameError("command", name, COMMANDS)
+        _run(name, rest)
+    except SwathError as error:
+        print(f"swath: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"swath: stopped.{_how_to_go_on(name, rest)}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    command = COMMANDS[name]
+    if name == "train" and "--resume" in arguments:
+        name, command = "train --resume", Command(
+            "go on with an interrupted run, with the options it was started with",
+            "swath.tasks.train:resume",
+            {"run": ""},
+            "swath train --resume RUN",
+            frozenset({"data"}),
+        )
+        arguments = [argument for argument in arguments if argument != "--resume"]
+    module, _, attribute = command.function.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    answer = function(**_parse(name, command, function, arguments))
+    if isinstance(answer, str):
+        print(answer)
+    elif answer is not None:
+        print(_where(answer))
+
+
+def _parse(name: str, command: Command, function: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog=f"swath {name}", description=command.summary.capitalize() + ".", epilog=f"example:\n  {command.example}"
+    )
+    parser.add_argument("--config", action="config", help="a YAML file with options, such as RUN/config.yaml")
+    for argument, count in command.positional.items():
+        if argument not in command.skip:
+            parser.add_argument(argument, type=str, **({"nargs": count} if count else {}))
+    parser.add_function_arguments(
+        function, skip={*command.positional, *command.skip}, sub_configs=False, fail_untyped=True
+    )
+    values = parser.parse_args(arguments).as_dict()
+    values.pop("config", None)
+    return values
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "swath: learn what is in satellite and aerial scenes from labels that are incomplete, noisy or few.",
+            "",
+            "usage: swath COMMAND ...",
+            "",
+            *lines,
+            "",
+            "swath COMMAND --help shows a command's options and an example; swath --version its version.",
+        ]
+    )
+
+
+def _where(answer: Any) -> str:
+    """Say where the result is: a run has a folder, a table a path."""
+    folder = getattr(answer, "folder", answer)
+    report = getattr(answer, "report", None)
+    return f"run: {folder}" + (f"\nreport: {report}" if report else "")
+
+
+def _how_to_go_on(name: str, arguments: list[str]) -> str:
+    if name == "train" and "--resume" in arguments:
+        return " Call the same command again to go on."
+    if name == "train" and "--out" in arguments[:-1]:
+        return f" Go on with: swath train --resume {arguments[arguments.index('--out') + 1]}"
+    if name in ("compare", "quickstart"):
+        return " Call the same command again to go on; finished runs are kept."
+    return ""

@@ -1,0 +1,159 @@
+"""Judging a run and writing down why to believe it: ``evaluation.json`` and ``report.html``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swath.evaluation.evaluate import evaluate_probability
+from swath.evaluation.report import Evidence, write_report
+from swath.files import write_json
+from swath.labels import LabelTable, is_known, is_unknown
+from swath.scenes.contract import BandContract
+from swath.scenes.packed import PackedScenes
+from swath.tasks.prepare import Prepared
+from swath.training.predict import probabilities
+from swath.training.run import Run
+
+__all__ = ["judge", "thumbnail", "write_evidence"]
+
+
+def write_evidence(run: Run, prepared: Prepared, *, threshold: float = 0.5, draws: int = 1000) -> dict[str, Any]:
+    """Predict the run's test and training scenes, write ``evaluation.json`` and then ``report.html``.
+
+    Args:
+        run: A run with a trained model.
+        prepared: Its data.
+        threshold: Probability from which a class counts as predicted.
+        draws: Bootstrap draws for the intervals.
+
+    Returns:
+        What ``evaluation.json`` holds.
+    """
+    model = run.model
+    parts = prepared.parts
+    train, test = parts["train"], parts["test"]
+    test_labels = prepared.truth.take(test)
+    test_probability = probabilities(model, prepared.read, test)
+    train_probability = probabilities(model, prepared.read, train)
+    evaluation = judge(run, test_labels, test_probability, prepared.source.name, threshold, draws)
+    truth = prepared.truth.take(train)
+    hidden = is_known(truth.state) & is_unknown(prepared.labels.state)
+    evidence = Evidence(
+        title=f"{run.config['method']} on {prepared.source.name}",
+        classes=prepared.truth.classes,
+        exclusive=prepared.truth.exclusive,
+        data=_data(run.config, prepared),
+        train_state=prepared.labels.state,
+        train_truth=truth.state if hidden.any() else None,
+        train_probability=train_probability,
+        test_state=test_labels.state,
+        test_probability=test_probability,
+        evaluation=evaluation,
+        progress=run.progress,
+        method=run.card["method"],
+        config=run.config,
+        command=_command(run.config),
+        selection=_selection(run.config, len(parts["validation"])),
+        thumbnails=lambda part, row: thumbnail(prepared.store, prepared.contract, int(parts[part][row])),
+    )
+    write_report(run.folder, evidence)
+    return evaluation
+
+
+def judge(
+    run: Run,
+    labels: LabelTable,
+    probability: npt.NDArray[np.float32],
+    data: str,
+    threshold: float,
+    draws: int,
+) -> dict[str, Any]:
+    """Compare probabilities with what is known and write ``evaluation.json``."""
+    evaluation = evaluate_probability(
+        labels.state,
+        probability,
+        labels.classes,
+        labels.exclusive,
+        threshold=threshold,
+        seed=run.config["seed"],
+        draws=draws,
+    )
+    evaluation = {"data": data, **evaluation}
+    write_json(run.folder / "evaluation.json", evaluation)
+    return evaluation
+
+
+def thumbnail(store: PackedScenes, contract: BandContract, row: int) -> npt.NDArray[np.uint8]:
+    """Return a picture (height, width, 3) of a scene: true colour where the bands have it, else the first bands."""
+    image = store.read(np.array([row]))[0].astype(np.float32)
+    names = list(store.contract.names)
+    for wanted in (("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2")):
+        if all(name in names for name in wanted):
+            chosen = [names.index(name) for name in wanted]
+            break
+    else:
+        chosen = [0, 1, 2] if len(names) >= 3 else [0, 0, 0]
+    picture = image[chosen]
+    if store.dtype == np.uint8:
+        return np.ascontiguousarray(picture.transpose(1, 2, 0)).astype(np.uint8)
+    valid = store.contract.valid(picture)
+    # Stretched by the statistics of all training scenes, so that dark scenes look dark.
+    scale, offset = np.asarray(contract.scale)[chosen], np.asarray(contract.offset)[chosen]
+    mean, std = np.asarray(contract.mean)[chosen], np.asarray(contract.std)[chosen]
+    units = picture * scale[:, None, None] + offset[:, None, None]
+    stretched = (units - (mean - 2 * std)[:, None, None]) / (4 * std)[:, None, None]
+    stretched = np.where(valid, np.nan_to_num(stretched), 0)
+    return np.ascontiguousarray((255 * stretched.clip(0, 1)).transpose(1, 2, 0)).astype(np.uint8)
+
+
+def _data(config: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+    contract, notes = prepared.contract, prepared.notes
+    return {
+        "name": prepared.source.name,
+        "scenes": len(prepared.source),
+        **{name: len(rows) for name, rows in prepared.parts.items()},
+        "size": config["size"],
+        "image_sizes": notes["image_sizes"],
+        "bands": list(contract.names),
+        "gsd_m": contract.gsd_m,
+        "unreadable": notes["unreadable"],
+        "duplicates": notes["duplicates"],
+        "lost": notes["lost"],
+        "classes_without_positive": notes["classes_without_positive"],
+    }
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """Return a command that repeats the run, with what differs from the defaults."""
+    from swath.tasks.train import option_defaults
+
+    words = ["swath", "train", str(config["data"])]
+    for name, default in option_defaults().items():
+        value = config.get(name, default)
+        if value == default and name not in ("method", "encoder", "size", "epochs", "seed"):
+            continue
+        flag = f"--{name}"
+        if isinstance(value, dict):
+            words += [word for key, entry in value.items() for word in (f"{flag}.{key}", str(entry))]
+        elif value is not None:
+            words += [flag, str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join([*words, "--out", "RUN"])
+
+
+def _selection(config: Mapping[str, Any], scenes: int) -> str:
+    if not scenes:
+        return "The weights of the last epoch were kept. No validation scenes were used."
+    if config["validation_labels"] == "clean":
+        return (
+            f"The epoch was chosen on {scenes} validation scenes with all their labels. This looked at clean labels "
+            f"that a user with labels like those of the training would not have."
+        )
+    return (
+        f"The epoch was chosen on {scenes} validation scenes whose labels are as incomplete as those of the training; "
+        f"no clean labels were looked at."
+    )

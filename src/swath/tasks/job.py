@@ -1,0 +1,220 @@
+"""The work behind ``swath train``: check the options, train, judge, keep."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import yaml
+from accelerate import PartialState
+from torch import nn
+
+from swath.encoders import SceneModel, build_model
+from swath.errors import InputError, LabelError, MissingExtraError, OutputError, UnknownNameError
+from swath.evaluation.metrics import average_precision
+from swath.files import write_text, writing
+from swath.labels import UNKNOWN, is_present
+from swath.labels.losing import lose
+from swath.methods import METHODS, Method
+from swath.scenes.source import SceneSource
+from swath.tasks.evidence import write_evidence
+from swath.tasks.prepare import Prepared, prepare
+from swath.training.loop import fit, make_accelerator
+from swath.training.predict import probabilities
+from swath.training.run import Run, load_run, save_model
+from swath.training.settings import Settings
+
+__all__ = ["run_job", "start_folder"]
+
+OnEpoch = Callable[[Method, nn.Module, dict[str, Any]], None]
+
+
+def start_folder(folder: Path, options: Mapping[str, Any]) -> None:
+    """Check every option that can be checked without data, then make the run's folder with its ``config.yaml``.
+
+    Raises:
+        InputError: An option is out of its range or unknown.
+        OutputError: The folder exists or cannot be written.
+    """
+    _check(options)
+    state = PartialState()
+    with state.main_process_first():
+        if not state.is_main_process:
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(
+                f"{folder} exists already. Name another folder with --out, or go on with it: "
+                f"swath train --resume {shlex.quote(str(folder))}"
+            )
+        write_text(
+            folder / "config.yaml", yaml.safe_dump({**options, "out": str(folder)}, sort_keys=False, allow_unicode=True)
+        )
+
+
+def run_job(
+    folder: Path, options: Mapping[str, Any], data: SceneSource | None = None, model: SceneModel | None = None
+) -> Run:
+    """Train from the start or from the folder's checkpoint, then evaluate; what is done already is not done again.
+
+    Args:
+        folder: The run's folder, with its ``config.yaml``.
+        options: The options of :func:`swath.train`.
+        data: The data set, if ``options["data"]`` does not name it.
+        model: The model to train, if it is not to be built from the options.
+
+    Returns:
+        The finished run.
+    """
+    accelerator = make_accelerator(options["precision"])
+    prepared = prepare(options, data)
+    if not (folder / "model.safetensors").exists():
+        method = _method(options)
+        _check_kind(options["method"], method, prepared)
+        model = _model(options, prepared, model)
+        if accelerator.is_main_process:
+            _write_scenes(folder, prepared)
+        with _tensorboard(folder, enabled=options["tensorboard"] and accelerator.is_main_process) as on_epoch:
+            kept, _ = fit(
+                model,
+                method,
+                prepared.read,
+                prepared.parts["train"],
+                prepared.labels,
+                _settings(options),
+                folder,
+                accelerator=accelerator,
+                validate=_validator(options, prepared),
+                on_epoch=on_epoch,
+            )
+        if accelerator.is_main_process:
+            notes = {"method": {"name": options["method"], **method.report()}, "lost": prepared.notes["lost"]}
+            save_model(cast(SceneModel, kept).cpu(), folder, notes)
+    run = load_run(folder)
+    if accelerator.is_main_process:
+        if not (folder / "report.html").exists():
+            write_evidence(run, prepared)
+        for name in ("checkpoint.safetensors", "best.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    return run
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    _method(options)
+    _settings(options)
+    if options["size"] < 1:
+        raise InputError(f"size is {options['size']}; expected the images' height and width in pixels.")
+    for name in ("test_share", "validation_share"):
+        if not 0 <= options[name] < 1:
+            raise InputError(f"{name} is {options[name]}; expected a share from 0 up to, not including, 1.")
+    if options["patience"] is not None and options["validation_share"] == 0:
+        raise InputError("patience needs scenes to watch: set validation_share above 0.")
+
+
+def _method(options: Mapping[str, Any]) -> Method:
+    kind = METHODS[options["method"]]
+    given = options["method_options"] or {}
+    known = inspect.signature(kind.__init__).parameters.keys() - {"self", "args", "kwargs"}
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"option of {options['method']}", name, known)
+    return kind(**given)
+
+
+def _settings(options: Mapping[str, Any]) -> Settings:
+    values = {field.name: options[field.name] for field in dataclasses.fields(Settings)}
+    values["augment"] = tuple(name.strip() for name in options["augment"].split(",") if name.strip())
+    return Settings(**values)
+
+
+def _check_kind(name: str, method: Method, prepared: Prepared) -> None:
+    exclusive = prepared.truth.exclusive
+    if method.exclusive == exclusive:
+        return
+    fitting = ", ".join(sorted(other for other, kind in METHODS.items() if kind.exclusive == exclusive))
+    said = "exclude each other (one class a scene)" if exclusive else "may hold together (multi-label)"
+    raise LabelError(
+        f"The classes of {prepared.source.name} {said}, which {name} is not for. Methods that are: {fitting}."
+    )
+
+
+def _model(options: Mapping[str, Any], prepared: Prepared, model: SceneModel | None) -> SceneModel:
+    if model is None:
+        return build_model(
+            options["encoder"],
+            prepared.contract,
+            size=options["size"],
+            pretrained=options["pretrained"],
+            seed=options["seed"],
+        )
+    model.contract.order_of(prepared.contract.names, what=prepared.source.name)
+    if model.contract.classes != prepared.contract.classes:
+        raise InputError(
+            f"The model has the classes {', '.join(model.contract.classes)}; the data has "
+            f"{', '.join(prepared.contract.classes)}. Build the model with the data's classes, in their order."
+        )
+    model.contract = prepared.contract
+    return model
+
+
+def _validator(options: Mapping[str, Any], prepared: Prepared) -> Callable[[nn.Module], float] | None:
+    """Return what scores a network on the validation scenes, or None where there are none."""
+    rows = prepared.parts["validation"]
+    if not len(rows):
+        return None
+    observed = options["validation_labels"] == "observed"
+    labels = prepared.truth.take(rows)
+    if observed and options["draw"]:
+        labels, _ = lose(labels, options["draw"], options["seed"] + 1, area=prepared.area(rows))
+
+    def score(network: nn.Module) -> float:
+        probability = probabilities(cast(SceneModel, network), prepared.read, rows)
+        if labels.exclusive:
+            known = labels.class_index >= 0
+            return float((probability.argmax(axis=1) == labels.class_index)[known].mean())
+        # Positives alone rank nothing; all that nobody named stands on the other side, for choosing only.
+        state = is_present(labels.state).astype(np.int8) if observed else labels.state
+        return float(np.nanmean(average_precision(state, probability)))
+
+    return score
+
+
+def _write_scenes(folder: Path, prepared: Prepared) -> None:
+    """Record which scene was in which part and what the method was told, so that nothing has to be drawn again."""
+    part = np.full(len(prepared.store), "", object)
+    for name, rows in prepared.parts.items():
+        part[rows] = name
+    given = np.full(prepared.truth.state.shape, UNKNOWN, np.int8)
+    given[prepared.parts["train"]] = prepared.labels.state
+    kept = prepared.store.kept
+    columns = {"row": kept, "scene": [prepared.source.describe(int(row)) for row in kept], "part": part}
+    columns |= {f"label:{name}": given[:, column] for column, name in enumerate(prepared.truth.classes)}
+    with writing(folder / "scenes.parquet") as temporary:
+        pd.DataFrame(columns).to_parquet(temporary, index=False)
+
+
+@contextlib.contextmanager
+def _tensorboard(folder: Path, *, enabled: bool) -> Iterator[OnEpoch | None]:
+    if not enabled:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard=True needs TensorBoard: pip install 'swath[tensorboard]'.") from error
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+
+        def on_epoch(method: Method, network: nn.Module, record: dict[str, Any]) -> None:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(name, value, record["epoch"])
+            writer.flush()
+
+        yield on_epoch

@@ -1,0 +1,216 @@
+"""From a data set and a run's options to what is trained and judged: parts, labels, statistics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from swath.errors import ContractError, InputError, LabelError, RunError
+from swath.labels import LabelTable, is_known, is_present
+from swath.labels.losing import lose
+from swath.scenes.contract import BandContract
+from swath.scenes.duplicates import crossing_duplicates
+from swath.scenes.open import open_scenes
+from swath.scenes.packed import PackedScenes
+from swath.scenes.packing import pack
+from swath.scenes.source import SceneSource
+from swath.scenes.splits import split_rows
+from swath.scenes.statistics import statistics
+from swath.training.run import Run
+
+__all__ = ["Prepared", "prepare", "prepare_other", "prepare_run"]
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training or an evaluation needs to know of its data.
+
+    Args:
+        source: The data set.
+        store: Its images, packed.
+        truth: What the data set says of every packed scene.
+        parts: Rows of the store in ``train``, ``validation`` and ``test``.
+        labels: What the method may know of the training scenes, in the order of ``parts["train"]``.
+        contract: Bands with the statistics of the training scenes, and classes.
+        notes: What was lost, skipped or found on the way, plain JSON values.
+    """
+
+    source: SceneSource
+    store: PackedScenes
+    truth: LabelTable
+    parts: Mapping[str, Rows]
+    labels: LabelTable
+    contract: BandContract
+    notes: Mapping[str, Any]
+
+    def read(self, rows: Rows) -> Tensor:
+        """Return normalised images of rows of the store."""
+        return self.store.batch(rows, self.contract)
+
+    def area(self, rows: Rows) -> npt.NDArray[np.float32] | None:
+        """Return the classes' shares of the area of some scenes, where the source knows them."""
+        return None if self.source.area is None else self.source.area[self.store.kept[rows]]
+
+
+def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prepared:
+    """Open, pack, split, lose labels and compute statistics, all decided by the options and the seed.
+
+    Args:
+        options: The options of :func:`swath.train`.
+        data: The data set, if it is not named by the options.
+
+    Returns:
+        The data, ready.
+
+    Raises:
+        InputError: A part is empty.
+        LabelError: Nothing is known of the training scenes.
+    """
+    source = _open(options) if data is None else data
+    store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
+    truth = source.labels.take(store.kept)
+    columns = {name: np.asarray(values)[store.kept] for name, values in source.columns.items()}
+    parts = _parts(truth, columns, options)
+    area = None if source.area is None else source.area[store.kept][parts["train"]]
+    labels, lost = truth.take(parts["train"]), {}
+    if options["draw"]:
+        labels, lost = lose(labels, options["draw"], options["seed"], area=area)
+    known = is_known(labels.state)
+    if not known.any():
+        raise LabelError(
+            f"All labels of the {len(labels)} training scenes are unknown, so there is nothing to learn from. "
+            f"Check the label columns of {source.name}."
+        )
+    mean, std = statistics(store, parts["train"])
+    contract = store.contract.with_classes(truth.classes, truth.exclusive).with_statistics(mean, std)
+    notes = _notes(store, parts, labels, lost)
+    return Prepared(source, store, truth, parts, labels, contract, notes)
+
+
+def prepare_run(run: Run) -> Prepared:
+    """Open a run's data again, with the parts and labels that the run recorded.
+
+    Raises:
+        RunError: The data is not what it was: scenes were added, removed or renamed.
+    """
+    options, contract = run.config, run.contract
+    source = _open(options)
+    store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
+    recorded = run.scenes
+    names = [source.describe(int(row)) for row in store.kept]
+    if len(recorded) != len(names) or list(recorded["scene"]) != names:
+        raise RunError(
+            f"{options['data']} does not hold the scenes that {run.folder} was trained on: {len(recorded)} then, "
+            f"{len(names)} now, or other names. Restore the data, or evaluate on it as other data: "
+            f"swath evaluate {run.folder} {options['data']}"
+        )
+    truth = _same_classes(source.labels.take(store.kept), contract, source.name)
+    part = recorded["part"].to_numpy()
+    parts = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
+    given = recorded[[f"label:{name}" for name in contract.classes]].to_numpy(np.int8)
+    labels = truth.take(parts["train"]).with_state(given[parts["train"]])
+    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, run.card["lost"]))
+
+
+def prepare_other(run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_unreadable: bool = False) -> Prepared:
+    """Open other data to judge a run on; all of it is test, or its ``test`` part if it has a ``split`` column.
+
+    Raises:
+        ContractError: Bands, units or classes differ from the model's.
+    """
+    source = _open({**run.config, "data": os.fspath(data)}) if not isinstance(data, SceneSource) else data
+    contract = run.contract
+    contract.check_fits(source.contract, what=source.name)
+    store = pack(source, run.config["size"], skip_unreadable=skip_unreadable)
+    truth = _same_classes(source.labels.take(store.kept), contract, source.name)
+    split = source.columns.get("split")
+    test = np.arange(len(store)) if split is None else np.flatnonzero(np.asarray(split)[store.kept] == "test")
+    none = np.zeros(0, np.int64)
+    if not len(test):
+        raise InputError(f"{source.name} has a `split` column but no scene whose split is test.")
+    parts = {"train": none, "validation": none, "test": test}
+    labels = truth.take(none)
+    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, {}))
+
+
+def _open(options: Mapping[str, Any]) -> SceneSource:
+    columns = options["label_columns"]
+    return open_scenes(
+        options["data"],
+        image_column=options["image_column"],
+        label_columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        complete=options["complete"],
+        images=options["images"],
+        nodata=options["nodata"],
+    )
+
+
+def _same_classes(labels: LabelTable, contract: BandContract, name: str) -> LabelTable:
+    """Return the labels with their classes in the model's order."""
+    missing = [other for other in contract.classes if other not in labels.classes]
+    strange = [other for other in labels.classes if other not in contract.classes]
+    if missing or strange or labels.exclusive != contract.exclusive:
+        raise ContractError(
+            f"{name} does not have the model's classes. Missing: {', '.join(missing) or 'none'}. Not known to the "
+            f"model: {', '.join(strange) or 'none'}. The model's: {', '.join(contract.classes)} "
+            f"({'one a scene' if contract.exclusive else 'several a scene'})."
+        )
+    order = [labels.classes.index(other) for other in contract.classes]
+    return LabelTable(contract.classes, labels.state[:, order], exclusive=contract.exclusive)
+
+
+def _notes(
+    store: PackedScenes, parts: Mapping[str, Rows], labels: LabelTable, lost: Mapping[str, Any]
+) -> dict[str, Any]:
+    positive = is_present(labels.state).any(axis=0)
+    return {
+        "lost": dict(lost),
+        "unreadable": [{"name": scene.name, "reason": scene.reason} for scene in store.unreadable],
+        "image_sizes": store.image_sizes,
+        "classes_without_positive": [
+            name for name, any_ in zip(labels.classes, positive, strict=True) if not any_ and len(labels)
+        ],
+        "duplicates": crossing_duplicates(store, parts),
+    }
+
+
+def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]) -> dict[str, Rows]:
+    groups = columns.get("group")
+    seed = options["seed"]
+    if "split" in columns:
+        names = np.char.lower(columns["split"].astype(str))
+        strange = sorted(set(names.tolist()) - {"train", "validation", "val", "test", ""})
+        if strange:
+            raise InputError(
+                f"The `split` column holds {', '.join(map(repr, strange[:5]))}; expected train, validation (or val) "
+                f"and test; scenes with an empty cell are left out."
+            )
+        parts = {
+            "train": np.flatnonzero(names == "train"),
+            "validation": np.flatnonzero((names == "validation") | (names == "val")),
+            "test": np.flatnonzero(names == "test"),
+        }
+    else:
+        train, test = split_rows(truth, options["test_share"], seed, groups=groups)
+        parts = {"train": train, "validation": np.zeros(0, np.int64), "test": test}
+    if options["validation_share"] > 0 and not len(parts["validation"]):
+        rows = parts["train"]
+        inner = None if groups is None else groups[rows]
+        train, validation = split_rows(truth.take(rows), options["validation_share"], seed, groups=inner)
+        parts |= {"train": rows[train], "validation": rows[validation]}
+    for name in ("train", "test"):
+        if not len(parts[name]):
+            raise InputError(
+                f"The {name} part is empty. Of {len(truth)} scenes "
+                + ", ".join(f"{len(rows)} are in {part}" for part, rows in parts.items())
+                + ". Check the `split` column, or --test-share."
+            )
+    return parts
