@@ -1,4 +1,4 @@
-"""What the Earth looks like on disk: sources of scenes, the band contract, the packed store, the synthetic Earth."""
+"""What the Earth looks like on disk: sources of scenes, band contract, packed store, synthetic Earth."""
 
 from swath.scenes.contract import BandContract
 from swath.scenes.memory import ArrayScenes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import stat
 import struct
@@ -10,8 +10,8 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Final, cast
+from pathlib import Path
+from typing import BinaryIO, Final, cast
 
 from swath.errors import SceneError
 
@@ -32,15 +32,15 @@ _REMEDY: Final = "Unpack it yourself after a look at where it comes from, and gi
 class Archive:
     """The files in a zip archive.
 
-    Every member is checked once, from the archive's directory, before anything is unpacked. Then members are read
-    one at a time into memory, never beyond the size that the directory states.
+    Every member is checked once, from the archive's directory, before anything is unpacked. Then members are
+    read one at a time into memory, never beyond the size that the directory states.
 
     Args:
         path: The archive.
 
     Raises:
-        SceneError: It is damaged or encrypted, holds links, devices, names that lead outside or that differ only
-            by case, or would grow beyond the limits.
+        SceneError: It is damaged or encrypted, holds links, devices, names that lead outside or that differ
+            only by case, or would grow beyond the limits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,9 +58,12 @@ class Archive:
 
     def names(self) -> list[str]:
         """Return files, and folders with a ``/`` at the end; hidden ones are left out."""
-        folders = {f"{parent}/" for name in self._members for parent in PurePosixPath(name).parents}
-        shown = {*self._members, *(folders - {"./"})}
-        return sorted(name for name in shown if not _hidden(name))
+        shown = {name for name in self._members if not _hidden(name)}
+        folder = {name.rpartition("/")[0] for name in shown}
+        while folder := {name for name in folder if name}:
+            shown |= {f"{name}/" for name in folder}
+            folder = {name.rpartition("/")[0] for name in folder}
+        return sorted(shown)
 
     def open(self, name: str) -> BinaryIO:
         """Open one file; see :class:`swath.scenes.folder.Files`."""
@@ -70,10 +73,17 @@ class Archive:
                 f"{self.where(name)} does not exist. Correct its name in the table or add the file."
             )
         try:
-            return cast(BinaryIO, _Member(self._handle().open(member), self.where(name)))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error) as error:
+            return io.BytesIO(self._handle().read(member))
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+            EOFError,
+        ) as error:
             raise SceneError(
-                f"{self.where(name)} cannot be unpacked: {error}. Make the archive again."
+                f"{self.where(name)} cannot be unpacked: {error}. Make the archive again, or leave it out."
             ) from error
 
     def path(self, name: str) -> None:
@@ -133,47 +143,6 @@ class Archive:
         return SceneError(f"The archive {self.file} is refused: it {reason}. {_REMEDY}")
 
 
-class _Member:
-    """A file of an archive whose damage is reported by its name."""
-
-    def __init__(self, file: IO[bytes], where: str) -> None:
-        self._file = file
-        self._where = where
-
-    def read(self, size: int = -1) -> bytes:
-        with self._named():
-            return self._file.read(size)
-
-    def readline(self, size: int = -1) -> bytes:
-        with self._named():
-            return self._file.readline(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with self._named():
-            return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> _Member:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterable[None]:  # type: ignore[misc]
-        try:
-            yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise SceneError(
-                f"{self._where} is damaged in the archive: {error}. Make the archive again."
-            ) from error
-
-
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
@@ -181,7 +150,8 @@ def _hidden(name: str) -> bool:
 def _declared_members(path: Path) -> int:
     """Return how many files an archive's end record declares, without reading its directory.
 
-    zipfile makes an object of every entry of the directory, which a million entries would turn into gigabytes.
+    zipfile makes an object of every entry of the directory, which a million entries would turn into
+    gigabytes.
     """
     try:
         with path.open("rb") as file:

@@ -38,7 +38,8 @@ class FileScenes(SceneSource):
         labels: One row per scene.
         name: A short name for people and reports.
         columns: What else is known of each scene.
-        nodata: Number that marks pixels without data in all images, instead of what the files say; NaN is allowed.
+        nodata: Number that marks pixels without data in all images, instead of what the files say; NaN is
+            allowed.
 
     Raises:
         SceneError: No image can be read at all.
@@ -72,7 +73,8 @@ class FileScenes(SceneSource):
         """Return one image; see :meth:`SceneSource.read`.
 
         Raises:
-            SceneError: It is missing, damaged, too large, has NaN pixels that are not nodata, or no valid pixel.
+            SceneError: It is missing, damaged, too large, has NaN pixels that are not nodata, or no valid
+                pixel.
             ContractError: Images differ in bands, number type, scale or nodata.
         """
         name, where = self._members[index], self.describe(index)
@@ -106,7 +108,8 @@ class FileScenes(SceneSource):
             f"{len(rows)} with {said}, such as {self.describe(min(rows))}" for said, rows in counted[:5]
         )
         return ContractError(
-            f"The images of {self.name} do not have the same bands: {listed}. Bring them to the same bands, number "
+            f"The images of {self.name} do not have the same bands: {listed}. Bring them to the same bands, "
+            f"number "
             f"type and nodata value (nodata=NUMBER sets it for all), or open them as separate data sets."
         )
 
@@ -138,7 +141,8 @@ class FileScenes(SceneSource):
                 return found
             first = first or found
         raise SceneError(
-            f"None of the {len(self._members)} images of {self.name} can be read. The first: {first} If the images "
+            f"None of the {len(self._members)} images of {self.name} can be read. The first: {first} If the "
+            f"images "
             f"lie in another folder than the table, name it with images=FOLDER."
         ) from first
 

@@ -1,4 +1,4 @@
-"""A folder of files, and what a layout of folders says: one folder per class, or a table with images beside it."""
+"""A folder of files, and what its layout says: one folder per class, or a table with images beside it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Files(Protocol):
 
     name: str
 
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """Return the names of all files, and of folders with a ``/`` at the end, in sorted order."""
 
     def open(self, name: str) -> BinaryIO:
@@ -133,7 +133,8 @@ class ClassFolders:
     Args:
         images: Names of the image files.
         labels: The single-label table.
-        split: (scenes,) ``"train"``, ``"val"`` or ``"test"`` if such folders stand above the classes, else None.
+        split: (scenes,) ``"train"``, ``"val"`` or ``"test"`` if such folders stand above the classes, else
+            None.
     """
 
     images: list[str]
@@ -155,7 +156,8 @@ def find_layout(names: Sequence[str], where: str) -> Layout:
         folders = {name.split("/", 1)[0] for name in inside if "/" in name}
         if len(tables) > 1:
             raise InputError(
-                f"{where} holds {len(tables)} tables ({', '.join(tables[:5])}), and only one can say what the "
+                f"{where} holds {len(tables)} tables ({', '.join(tables[:5])}), and only one can say what "
+                f"the "
                 f"scenes are. Give the path of that table, or keep one in the folder."
             )
         if tables:
@@ -198,8 +200,10 @@ def class_folders(names: Sequence[str], prefix: str, where: str) -> ClassFolders
             else "there are no images"
         )
         raise InputError(
-            f"{where} has no table (CSV or Parquet) and is not a folder of class folders with the images directly "
-            f"in them: {found}. Put each image into the folder of its class ({', '.join(IMAGE_SUFFIXES)}), or add "
+            f"{where} has no table (CSV or Parquet) and is not a folder of class folders with the images "
+            f"directly "
+            f"in them: {found}. Put each image into the folder of its class ({', '.join(IMAGE_SUFFIXES)}), "
+            f"or add "
             f"a table with one row per image."
         )
     class_of = [path.parts[-2] for path in images]
@@ -223,7 +227,8 @@ def _say_what_is_left_out(
         kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in others)
         counted = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
         warnings.warn(
-            f"{where}: {len(others)} files are not images by their names and are left out ({counted}), such as "
+            f"{where}: {len(others)} files are not images by their names and are left out ({counted}), such "
+            f"as "
             f"{others[0]}.",
             stacklevel=4,
         )

@@ -22,8 +22,8 @@ from swath.scenes.images import ImageHeader, band_names, check_size
 
 __all__ = ["common_coordinates", "header", "opened", "pixels"]
 
-# Files beside a raster (.aux.xml, .ovr, .msk) can change what it means or point elsewhere: they are not looked at.
-# The allowed extension is one that no address has, which closes GDAL's way to servers.
+# Files beside a raster (.aux.xml, .ovr, .msk) can change what it means or point elsewhere: they are not
+# looked at. The allowed extension is one that no address has, which closes GDAL's way to servers.
 ENVIRONMENT: Final = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
@@ -67,7 +67,8 @@ def opened(source: Path | bytes, driver: str, where: str) -> Iterator[Any]:
                     raster = stack.enter_context(rasterio.open(source.absolute(), driver=driver))
         except (RasterioError, OSError, ValueError) as error:
             raise SceneError(
-                f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or download it "
+                f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or "
+                f"download it "
                 f"again, or leave it out."
             ) from error
         check_size(raster.height, raster.width, raster.count, _itemsize(raster, where), where)
@@ -177,10 +178,11 @@ def _itemsize(raster: Any, where: str) -> int:
         ) from error
     if any(size.kind not in "uif" for size in sizes):
         raise SceneError(
-            f"{where} has complex numbers ({raster.dtypes[0]}). Store amplitude and phase, or real and imaginary "
+            f"{where} has complex numbers ({raster.dtypes[0]}). Store amplitude and phase, or real and "
+            f"imaginary "
             f"part, as separate bands."
         )
-    return max(size.itemsize for size in sizes)
+    return max(int(size.itemsize) for size in sizes)
 
 
 def _georeference(raster: Any) -> tuple[float | None, str, tuple[float, float] | None]:

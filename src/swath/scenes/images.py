@@ -1,9 +1,9 @@
 """Reading one image file safely: which decoder may open it, what its header says, and its pixels.
 
-The kind of a file is found from its first bytes, never from its name, and exactly one decoder is then allowed to
-open it. JPEG and 8-bit PNG go through Pillow, which is several times faster than GDAL on small scenes; TIFF, JPEG
-2000 and 16-bit PNG go through rasterio. What else GDAL could open (virtual rasters that point to other files or
-to servers, web services, scripts) is refused.
+The kind of a file is found from its first bytes, never from its name, and exactly one decoder is then allowed
+to open it. JPEG and 8-bit PNG go through Pillow, which is several times faster than GDAL on small scenes;
+TIFF, JPEG 2000 and 16-bit PNG go through rasterio. What else GDAL could open (virtual rasters that point to
+other files or to servers, web services, scripts) is refused.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _KNOWN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JP2OpenJPEG"),
     (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
 )
-# Pillow's modes that are not plain grey or RGB, and what they are read as. Transparency is dropped: whether it
-# marks missing data is for the user to say, with a nodata value.
+# Pillow's modes that are not plain grey or RGB, and what they are read as. Transparency is dropped: whether
+# it marks missing data is for the user to say, with a nodata value.
 _READ_AS: Final = {"1": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 _PILLOW_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
 
@@ -188,7 +188,8 @@ def check_size(height: int, width: int, bands: int, itemsize: int, where: str) -
     if height * width > PIXEL_LIMIT or height * width * bands * itemsize > BYTE_LIMIT:
         raise SceneError(
             f"{where} is too large for one scene: its header says {width} x {height} px and {bands} bands "
-            f"({height * width * bands * itemsize / 2**30:.1f} GiB). At most {PIXEL_LIMIT / 1e6:.0f} million px "
+            f"({height * width * bands * itemsize / 2**30:.1f} GiB). At most {PIXEL_LIMIT / 1e6:.0f} "
+            f"million px "
             f"and {BYTE_LIMIT / 2**30:.0f} GiB are read; cut it into smaller scenes, or leave it out if its "
             f"header is wrong."
         )
@@ -214,7 +215,8 @@ def check_pixels(image: npt.NDArray[Any], nodata: float | None, where: str) -> N
             if wrong:
                 kind = "NaN" if np.isnan(image[~finite & ~marked]).any() else "infinite"
                 raise SceneError(
-                    f"{where} has {wrong} {kind} numbers among {image.size}, and its nodata value is {nodata}. "
+                    f"{where} has {wrong} {kind} numbers among {image.size}, and its nodata value is "
+                    f"{nodata}. "
                     f"If they mark missing data, open the scenes with nodata=nan (or set it in the files: "
                     f"gdal_edit.py -a_nodata nan); otherwise repair or leave out the image."
                 )
@@ -257,7 +259,8 @@ def _pillow_open(file: BinaryIO, where: str) -> Image.Image:
         return (JpegImagePlugin.JpegImageFile if jpeg else PngImagePlugin.PngImageFile)(file)
     except _PILLOW_ERRORS as error:
         raise SceneError(
-            f"{where} starts like a {'JPEG' if jpeg else 'PNG'} but its header cannot be read: {error}. Copy or "
+            f"{where} starts like a {'JPEG' if jpeg else 'PNG'} but its header cannot be read: {error}. "
+            f"Copy or "
             f"download it again, or leave it out."
         ) from error
 

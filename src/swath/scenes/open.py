@@ -92,14 +92,15 @@ def open_scenes(
             )
         return _earth(options) if kind == "earth" else _torchgeo(options)
     path = Path(name).expanduser()
-    files, layout = _look(path)
+    files, names, layout = _look(path)
     if layout.table is None:
         if image_column or label_columns or images or complete:
             raise InputError(
-                f"{path} is a folder of class folders without a table; image_column, label_columns, images and "
+                f"{path} is a folder of class folders without a table; image_column, label_columns, images "
+                f"and "
                 f"complete say how to read a table."
             )
-        found = class_folders(files.names(), layout.prefix, str(path))
+        found = class_folders(names, layout.prefix, str(path))
         columns = {} if found.split is None else {"split": found.split}
         return FileScenes(files, found.images, found.labels, name=files.name, columns=columns, nodata=nodata)
 
@@ -115,13 +116,12 @@ def open_scenes(
     table = read_table(
         content, where_table, image_column=image_column, label_columns=label_columns, complete=complete
     )
-    beside = posixpath.dirname(layout.table)
+    name, beside = files.name, posixpath.dirname(layout.table)
     if isinstance(files, Archive):
         members = _inside(table.images, posixpath.join(beside, os.fspath(images or "")), where_table)
     else:
         files = Folder(files.root / beside if images is None else Path(images).expanduser())
         members = table.images
-    name = path.absolute().stem if path.is_file() and beside == "" and path.suffix != ".zip" else files.name
     return FileScenes(files, members, table.labels, name=name, columns=table.columns, nodata=nodata)
 
 
@@ -135,8 +135,8 @@ def open_images(
     """Open images of which nothing is known, to predict what is in them.
 
     Args:
-        where: Image files, folders (all images below them), and patterns with ``*`` and ``?``, which stand for the
-            files they match.
+        where: Image files, folders (all images below them), and patterns with ``*`` and ``?``, which stand
+            for the files they match.
         classes: Classes to be predicted; all labels are unknown.
         exclusive: Whether the classes exclude each other.
         nodata: Number that marks pixels without data, instead of what the files say.
@@ -170,21 +170,25 @@ def open_images(
     return FileScenes(Folder(Path.cwd()), members, labels, name="images", nodata=nodata)
 
 
-def _look(path: Path) -> tuple[Folder | Archive, Layout]:
-    """Return the files at a path and how they are laid out."""
+def _look(path: Path) -> tuple[Folder | Archive, list[str], Layout]:
+    """Return the files at a path, their names and how they are laid out."""
     if path.is_dir():
         folder = Folder(path)
-        return folder, find_layout(folder.names(), str(path))
+        names = folder.names()
+        return folder, names, find_layout(names, str(path))
     if not path.exists():
         raise _missing(path)
     if path.name.lower().endswith(TABLE_SUFFIXES) and path.is_file():
-        return Folder(path.parent), Layout("", path.name)
+        return Folder(path.parent), [], Layout("", path.name)
     if path.is_file() and zipfile.is_zipfile(path):
         archive = Archive(path)
-        return archive, find_layout(archive.names(), str(path))
+        names = archive.names()
+        return archive, names, find_layout(names, str(path))
     raise InputError(
-        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a zip archive. Archives of "
-        f"other kinds: unpack them and give the folder. A single image has no labels: give a folder or a table."
+        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a zip archive. "
+        f"Archives of "
+        f"other kinds: unpack them and give the folder. A single image has no labels: give a folder or a "
+        f"table."
     )
 
 
@@ -202,7 +206,8 @@ def _inside(images: Sequence[str], base: str, where: str) -> list[str]:
         member = posixpath.normpath(posixpath.join(base, image))
         if member.startswith(("/", "../")) or image.startswith("/"):
             raise InputError(
-                f"{where} names the image {image!r}, which lies outside the archive. Paths are relative to the "
+                f"{where} names the image {image!r}, which lies outside the archive. Paths are relative to "
+                f"the "
                 f"table's folder."
             )
         members.append(member)
@@ -233,7 +238,7 @@ def _earth(text: str) -> SceneSource:
             raise UnknownNameError("option of the synthetic Earth", key, known)
         if not value.removeprefix("-").isdecimal():
             raise InputError(f"The option {key} of the synthetic Earth is a whole number; given {value!r}.")
-    return SyntheticEarth(**{key: int(value) for key, value in options.items()})
+    return SyntheticEarth(**{key: int(value) for key, value in options.items()})  # type: ignore[arg-type]
 
 
 def _torchgeo(text: str) -> SceneSource:

@@ -3,8 +3,8 @@
 A table has a column of image paths and says what is known in one of three ways:
 
 - one column per class with ``1`` (present), ``0`` (absent) or nothing (unknown);
-- one column ``labels`` with the present classes, separated by ``|``; what is not listed is unknown, unless the
-  lists are said to be complete;
+- one column ``labels`` with the present classes, separated by ``|``; what is not listed is unknown, unless
+  the lists are said to be complete;
 - one column ``class`` or ``label`` with one class, which then excludes the others.
 
 Beside a column per class there may be ``<class>.confidence`` (0 to 1) and ``<class>.source`` (who said it).
@@ -37,7 +37,28 @@ IMAGE_COLUMNS: Final = ("image", "path", "file", "filename", "image_path")
 LIST_COLUMNS: Final = ("labels", "classes")
 SINGLE_COLUMNS: Final = ("class", "label")
 CARRIED: Final = frozenset(
-    "split fold group domain scene id x y lon lat crs date time year month season sensor city region country".split()
+    {
+        "split",
+        "fold",
+        "group",
+        "domain",
+        "scene",
+        "id",
+        "x",
+        "y",
+        "lon",
+        "lat",
+        "crs",
+        "date",
+        "time",
+        "year",
+        "month",
+        "season",
+        "sensor",
+        "city",
+        "region",
+        "country",
+    }
 )
 """Columns that say something else about a scene than its labels, whatever stands in them."""
 _NUMBERS: Final = ("x", "y", "lon", "lat")
@@ -71,12 +92,13 @@ def read_table(
     label_columns: Sequence[str] | None = None,
     complete: bool = False,
 ) -> SceneTable:
-    """Read a table of images and labels.
+    r"""Read a table of images and labels.
 
     Args:
         content: The whole file: Parquet, or CSV in UTF-8 with commas, semicolons or tabs.
         where: Its path, for messages.
-        image_column: Column of image paths; if None, the one named ``image``, ``path``, ``file`` or ``filename``.
+        image_column: Column of image paths; if None, the one named ``image``, ``path``, ``file`` or
+            ``filename``.
         label_columns: Columns that hold labels; if None, they are found as the module says. All others are
             carried along.
         complete: Whether a class that a list of labels leaves out is absent instead of unknown.
@@ -89,7 +111,7 @@ def read_table(
         LabelError: A value is no label; the message names row, column and value.
 
     Example:
-        >>> table = read_table(b"image,water,forest\\na.tif,1,\\nb.tif,0,1\\n", "labels.csv")
+        >>> table = read_table(b"image,water,forest\na.tif,1,\nb.tif,0,1\n", "labels.csv")
         >>> table.labels.state.tolist()
         [[1, -1], [0, 1]]
     """
@@ -123,7 +145,8 @@ def _labels(
         states = [name for name in candidates if name not in texts and name not in companions]
         if len(texts) > 1 or (texts and any(table.is_states(name) for name in states)):
             raise LabelError(
-                f"{table.where} has a column {texts[0]!r} and also {', '.join(map(repr, (texts[1:] or states)[:5]))}, "
+                f"{table.where} has a column {texts[0]!r} and also "
+                f"{', '.join(map(repr, (texts[1:] or states)[:5]))}, "
                 f"so it is not clear where the labels are. Name them with label_columns."
             )
     if texts:
@@ -133,7 +156,8 @@ def _labels(
     classes = [name for name in candidates if not _companion_of(name, candidates)]
     if not classes:
         raise LabelError(
-            f"{table.where} has no label column; its columns are {', '.join(table.names)}. Add a column per class "
+            f"{table.where} has no label column; its columns are {', '.join(table.names)}. Add a column per "
+            f"class "
             f"(1, 0 or empty), a column 'labels' of names separated by '|', or a column 'class'."
         )
     state = np.stack([table.states(name) for name in classes], axis=1)
@@ -243,7 +267,8 @@ class _Reader:
             first = seen.setdefault(posixpath.normpath(path), row)
             if first != row:
                 raise InputError(
-                    f"{self.where} names the image {path!r} in {self._line(first)} and in {self._line(row)}. Keep "
+                    f"{self.where} names the image {path!r} in {self._line(first)} and in "
+                    f"{self._line(row)}. Keep "
                     f"one row per image; labels of several people go into one column per class."
                 )
         return paths
@@ -297,8 +322,10 @@ class _Reader:
         for row, value in enumerate(values):
             if value not in _STATES:
                 raise LabelError(
-                    f"{self._place(index, row, name)} holds {value!r}; a label is 1 (present), 0 (absent) or empty "
-                    f"(unknown). Correct it, or name the label columns with label_columns if {name!r} is none."
+                    f"{self._place(index, row, name)} holds {value!r}; a label is 1 (present), 0 (absent) "
+                    f"or empty "
+                    f"(unknown). Correct it, or name the label columns with label_columns if {name!r} is "
+                    f"none."
                 )
         return np.array([_STATES[value] for value in values], np.int8)[index]
 
@@ -334,7 +361,8 @@ class _Reader:
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
             raise InputError(
-                f"{self.where} is not UTF-8 text (line {line}, byte {content[error.start]:#04x}). Save it as CSV in "
+                f"{self.where} is not UTF-8 text (line {line}, byte {content[error.start]:#04x}). Save it "
+                f"as CSV in "
                 f"UTF-8; spreadsheets call it 'CSV UTF-8'."
             ) from error
         first = io.StringIO(text, newline="").readline()
@@ -350,7 +378,8 @@ class _Reader:
             )
         except (pa.ArrowException, csv.Error) as error:
             raise InputError(
-                f"{self.where} cannot be read as CSV: {error}. Every line needs as many values as there are column "
+                f"{self.where} cannot be read as CSV: {error}. Every line needs as many values as there are "
+                f"column "
                 f"names; values that hold the delimiter stand in double quotes."
             ) from error
 

@@ -58,7 +58,8 @@ def open_torchgeo(name: str, options: Mapping[str, str]) -> SceneSource:
     except (datasets.DatasetNotFoundError, OSError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SceneError(
-            f"TorchGeo cannot open {name} below {arguments.get('root', 'data')!r}: {first} Give the folder as "
+            f"TorchGeo cannot open {name} below {arguments.get('root', 'data')!r}: {first} Give the folder "
+            f"as "
             f"root=FOLDER, or let TorchGeo fetch it with download=true."
         ) from error
     except (AssertionError, ValueError, TypeError) as error:
@@ -74,8 +75,8 @@ class TorchGeoScenes(SceneSource):
     """Any TorchGeo data set whose samples are dictionaries with ``image`` and ``label``.
 
     For data sets made with your own arguments: ``swath.train(TorchGeoScenes(BigEarthNet(...)))``. A label is
-    a class number (single-label) or a vector of 0 and 1 (multi-label). Labels are read once from all samples, which
-    decodes every image unless the data set lists its ``targets``.
+    a class number (single-label) or a vector of 0 and 1 (multi-label). Labels are read once from all samples,
+    which decodes every image unless the data set lists its ``targets``.
 
     Args:
         data_set: The data set. It must make no random changes to its images.
@@ -97,7 +98,8 @@ class TorchGeoScenes(SceneSource):
         first = self._sample(0)
         if "image" not in first or "label" not in first:
             raise LabelError(
-                f"Samples of TorchGeo's {self.name} hold {', '.join(first)}; scenes need 'image' and 'label'. "
+                f"Samples of TorchGeo's {self.name} hold {', '.join(first)}; scenes need 'image' and "
+                f"'label'. "
                 f"Data sets for segmentation or detection are not scene sources."
             )
         self.labels = _labels(self, data_set, classes)
@@ -127,7 +129,8 @@ class TorchGeoScenes(SceneSource):
     def fingerprint(self) -> str:
         """Return a hash of the data set's description and of the first and last image.
 
-        TorchGeo has no list of files, so a change in the middle goes unseen; its data sets are fixed releases.
+        TorchGeo has no list of files, so a change in the middle goes unseen; its data sets are fixed
+        releases.
         """
         digest = hashlib.blake2b(f"{self.name} {len(self)} {self.contract.names}".encode(), digest_size=16)
         digest.update(f"{self.columns.get('split', [''])[0]} {getattr(self._data_set, 'root', '')}".encode())
@@ -182,10 +185,10 @@ def _classification_data_sets(datasets: Any) -> dict[str, type]:
     }
 
 
-def _says_label(kind: type) -> bool:
+def _says_label(kind: Any) -> bool:
     """Whether a data set's samples hold labels: TorchGeo states it nowhere but in its code."""
     try:
-        return "'label'" in inspect.getsource(kind.__getitem__)  # type: ignore[attr-defined]
+        return "'label'" in inspect.getsource(kind.__getitem__)
     except (OSError, TypeError):
         return False
 
