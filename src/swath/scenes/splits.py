@@ -132,10 +132,10 @@ def block_groups(x: npt.ArrayLike, y: npt.ArrayLike, size: float) -> npt.NDArray
 
 
 def _strata(labels: LabelTable) -> npt.NDArray[np.bool_]:
-    """Return (scenes, strata): what must be in every part in proportion; all known states, nothing
-    unknown.""" absent = is_absent(labels.state) mixed = is_unknown(labels.state).any(axis=0) &
-    absent.any(axis=0) & (not labels.exclusive) return np.concatenate([is_present(labels.state), absent[:,
-    mixed]], axis=1)
+    """Return (scenes, strata): the known states that every part needs in proportion."""
+    absent = is_absent(labels.state)
+    mixed = is_unknown(labels.state).any(axis=0) & absent.any(axis=0) & (not labels.exclusive)
+    return np.concatenate([is_present(labels.state), absent[:, mixed]], axis=1)
 
 
 def _group_numbers(groups: npt.ArrayLike, scenes: int) -> npt.NDArray[np.int64]:

@@ -63,8 +63,8 @@ def statistics(store: PackedScenes, rows: npt.ArrayLike) -> tuple[tuple[float, .
     if constant.any():
         names = [name for name, same in zip(store.contract.names, constant, strict=True) if same]
         warnings.warn(
-            f"Band {', '.join(names)} has the same value in all valid training pixels; its standard deviation "
-            f"is set to 1, and it carries no information.",
+            f"Band {', '.join(names)} has the same value in all valid training pixels; its standard "
+            f"deviation is set to 1, and it carries no information.",
             stacklevel=2,
         )
     scale = np.asarray(store.contract.scale)
