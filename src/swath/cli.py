@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
-from swath.errors import SwathError, UnknownNameError
+import yaml
+from jsonargparse import ArgumentParser
+
+from swath.errors import InputError, SwathError, UnknownNameError
 
 __all__ = ["main"]
 
@@ -33,7 +38,7 @@ COMMANDS = {
     "train": Command(
         "train a model, judge it on test scenes and write its report",
         "swath.tasks.train:train",
-        {"data": ""},
+        {"data": "?"},
         "swath train DATA --method adagc --encoder scene_mixer --size 64 --epochs 30 --seed 0 "
         "--draw single-positive-random --out RUN\n  swath train --resume RUN",
         frozenset({"model"}),
@@ -41,19 +46,19 @@ COMMANDS = {
     "evaluate": Command(
         "judge a run on its test scenes, or on other data; writes evaluation.json and report.html",
         "swath.tasks.evaluate:evaluate",
-        {"run": "", "data": "?"},
+        {"run": "?", "data": "?"},
         "swath evaluate RUN\n  swath evaluate RUN OTHER_DATA",
     ),
     "predict": Command(
         "write each image's probability for each class to a table",
         "swath.tasks.predict:predict",
-        {"run": "", "images": "+"},
+        {"run": "?", "images": "*"},
         "swath predict RUN images/ more/*.tif --out predictions.csv",
     ),
     "compare": Command(
         "train several methods with several seeds on one data set and put them into one table",
         "swath.tasks.compare:compare",
-        {"data": ""},
+        {"data": "?"},
         "swath compare DATA --methods all-known,assume-negative,adagc --seeds 0,1,2 --out FOLDER",
     ),
     "info": Command(
@@ -110,7 +115,7 @@ def _run(name: str, arguments: list[str]) -> None:
         name, command = "train --resume", Command(
             "go on with an interrupted run, with the options it was started with",
             "swath.tasks.train:resume",
-            {"run": ""},
+            {"run": "?"},
             "swath train --resume RUN",
             frozenset({"data"}),
         )
@@ -125,21 +130,67 @@ def _run(name: str, arguments: list[str]) -> None:
 
 
 def _parse(name: str, command: Command, function: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
-    from jsonargparse import ArgumentParser
+    parser = _parser(name, command, function)
+    flags = {f"--{option}" for option, entry in inspect.signature(function).parameters.items() if entry.default is False}
+    values = parser.parse_args(list(_spelled(arguments, flags))).as_dict()
+    configs = values.pop("config", None) or []
+    for argument in command.positional:
+        # A config file may hold them too; jsonargparse reads only options from it.
+        for config in configs:
+            stored = yaml.safe_load(config.get_content())
+            values[argument] = stored.get(argument) if values[argument] in (None, []) else values[argument]
+        if values[argument] in (None, []) and _required(function, argument):
+            parser.error(f"{argument.upper()} is missing")
+    return {key: value for key, value in values.items() if key in inspect.signature(function).parameters}
 
-    parser = ArgumentParser(
-        prog=f"swath {name}", description=command.summary.capitalize() + ".", epilog=f"example:\n  {command.example}"
+
+def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
+    class Parser(ArgumentParser):
+        def format_help(self) -> str:
+            return re.sub(r"--[a-z_]+", lambda found: found.group().replace("_", "-"), super().format_help())
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            unknown = re.search(r"nrecognized arguments: (--[\w-]+)", message)
+            if unknown:
+                known = [option.replace("_", "-") for option in self._option_string_actions if option.startswith("--")]
+                raise UnknownNameError(f"option of swath {name}", unknown.group(1).replace("_", "-"), known)
+            raise InputError(f"{message.strip()}. See: swath {name} --help")
+
+    parser = Parser(
+        prog=f"swath {name}",
+        description=command.summary.capitalize() + ".",
+        epilog=f"example:  {command.example}",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="a YAML file with options, such as RUN/config.yaml")
     for argument, count in command.positional.items():
-        if argument not in command.skip:
-            parser.add_argument(argument, type=str, **({"nargs": count} if count else {}))
-    parser.add_function_arguments(
-        function, skip={*command.positional, *command.skip}, sub_configs=False, fail_untyped=True
-    )
-    values = parser.parse_args(arguments).as_dict()
-    values.pop("config", None)
-    return values
+        parser.add_argument(argument, type=str, nargs=count, help=_described(function, argument))
+    parser.add_function_arguments(function, skip={*command.positional, *command.skip}, as_group=False, sub_configs=False)
+    return parser
+
+
+def _spelled(arguments: Sequence[str], flags: set[str]) -> Iterator[str]:
+    """Yield the arguments as the parser knows them: options with underscores, and ``true`` behind a bare flag."""
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--"):
+            yield argument
+            continue
+        head, dot, tail = option[2:].partition(".")
+        option = f"--{head.replace('-', '_')}{dot}{tail}"
+        yield f"{option}{equals}{value}"
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        if option in flags and not equals and following not in ("true", "false"):
+            yield "true"
+
+
+def _required(function: Callable[..., Any], argument: str) -> bool:
+    return inspect.signature(function).parameters[argument].default is inspect.Parameter.empty
+
+
+def _described(function: Callable[..., Any], argument: str) -> str:
+    found = re.search(rf"^ +{argument}: (.*(?:\n {{9,}}.*)*)", function.__doc__ or "", re.MULTILINE)
+    return " ".join(found.group(1).replace("``", "").split()) if found else ""
 
 
 def _overview() -> str:

@@ -26,7 +26,7 @@ from swath.labels.states import ABSENT, PRESENT, UNKNOWN, is_absent, is_known, i
 from swath.labels.table import LabelTable
 from swath.randomness import stream
 
-__all__ = ["flip_classes", "lose", "loss_record"]
+__all__ = ["check_way", "flip_classes", "lose", "loss_record"]
 
 Areas = npt.NDArray[np.floating[Any]]
 Step = Callable[[LabelTable, float, np.random.Generator, Areas | None], LabelTable]
@@ -37,9 +37,9 @@ def lose(table: LabelTable, how: str, seed: int, *, area: Areas | None = None) -
 
     Keeping one positive per scene follows Cole et al. (arXiv 2106.09708): the kept label is the only thing
     known of a scene, and a scene without a present class is wholly unknown.
-    ``single-positive-dominant-simulated`` is
-    ours: it keeps a present class with probability proportional to the share of scenes that it is present in,
-    because classes that cover much ground are mostly the frequent ones. It is no substitute for areas.
+    ``single-positive-dominant-simulated`` is ours: it keeps a present class with probability proportional to
+    the share of scenes that it is present in, because classes that cover much ground are mostly the frequent
+    ones. It is a simulation, and no substitute for areas.
 
     Between exclusive classes a flip names another class; among other labels it swaps present and absent.
     After ``keep-share`` on exclusive classes a scene keeps its class or is wholly unknown.
@@ -63,10 +63,19 @@ def lose(table: LabelTable, how: str, seed: int, *, area: Areas | None = None) -
         >>> lose(truth, "single-positive-random", seed=0).state.tolist()[1:]
         [[-1, 1], [-1, -1]]
     """
-    steps = [_parse(part.strip()) for part in how.split("+")]
-    for position, (name, amount) in enumerate(steps):
+    for position, (name, amount) in enumerate(check_way(how)):
         table = _WAYS[name][0](table, amount, stream(seed, "label draw", position), area)
     return table
+
+
+def check_way(how: str) -> list[tuple[str, float]]:
+    """Return the steps that a text names, each with its number; raise as :func:`lose` does if it names none.
+
+    Example:
+        >>> check_way("keep-share:0.3+flip-uniform:0.1")
+        [('keep-share', 0.3), ('flip-uniform', 0.1)]
+    """
+    return [_parse(part.strip()) for part in how.split("+")]
 
 
 def loss_record(before: LabelTable, after: LabelTable, how: str, seed: int) -> dict[str, str | int]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swath.evaluation.evaluate import evaluate_probability
-from swath.evaluation.report import Evidence, write_report
+from swath.evaluation.report import DataFacts, Evidence, write_report
 from swath.files import write_json
 from swath.labels import LabelTable, is_known, is_unknown
 from swath.scenes.contract import BandContract
@@ -47,7 +47,7 @@ def write_evidence(run: Run, prepared: Prepared, *, threshold: float = 0.5, draw
         title=f"{run.config['method']} on {prepared.source.name}",
         classes=prepared.truth.classes,
         exclusive=prepared.truth.exclusive,
-        data=_data(run.config, prepared),
+        data=_facts(run.config, prepared),
         train_state=prepared.labels.state,
         train_truth=truth.state if hidden.any() else None,
         train_probability=train_probability,
@@ -111,21 +111,31 @@ def thumbnail(store: PackedScenes, contract: BandContract, row: int) -> npt.NDAr
     return np.ascontiguousarray((255 * stretched.clip(0, 1)).transpose(1, 2, 0)).astype(np.uint8)
 
 
-def _data(config: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
-    contract, notes = prepared.contract, prepared.notes
-    return {
-        "name": prepared.source.name,
-        "scenes": len(prepared.source),
-        **{name: len(rows) for name, rows in prepared.parts.items()},
-        "size": config["size"],
-        "image_sizes": notes["image_sizes"],
-        "bands": list(contract.names),
-        "gsd_m": contract.gsd_m,
-        "unreadable": notes["unreadable"],
-        "duplicates": notes["duplicates"],
-        "lost": notes["lost"],
-        "classes_without_positive": notes["classes_without_positive"],
-    }
+def _facts(config: Mapping[str, Any], prepared: Prepared) -> DataFacts:
+    contract, notes, parts = prepared.contract, prepared.notes, prepared.parts
+    names = [prepared.source.describe(int(row)) for row in prepared.store.kept]
+    return DataFacts(
+        name=prepared.source.name,
+        scenes=len(prepared.store),
+        train=len(parts["train"]),
+        test=len(parts["test"]),
+        validation=len(parts["validation"]),
+        image_size=(config["size"], config["size"]),
+        bands=contract.names,
+        gsd_m=contract.gsd_m,
+        unreadable=[(entry["name"], entry["reason"]) for entry in notes["unreadable"]],
+        crossing_duplicates=[[names[row] for row in group] for group in notes["duplicates"]],
+        split=notes["split"],
+        label_loss=_said(notes["lost"]),
+    )
+
+
+def _said(lost: Mapping[str, Any]) -> str:
+    if not lost:
+        return ""
+    text = f"{lost['how']}, seed {lost['seed']}: of {lost['present_before']} present and {lost['absent_before']} absent "
+    text += f"labels, {lost['present_after']} and {lost['absent_after']} are known to the method"
+    return text + (f"; {lost['wrong']} of them are wrong" if lost["wrong"] else "")
 
 
 def _command(config: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from swath.errors import InputError, LabelError, MissingExtraError, OutputError,
 from swath.evaluation.metrics import average_precision
 from swath.files import write_text, writing
 from swath.labels import UNKNOWN, is_present
-from swath.labels.losing import lose
+from swath.labels.losing import check_way, lose
 from swath.methods import METHODS, Method
 from swath.scenes.source import SceneSource
 from swath.tasks.evidence import write_evidence
@@ -73,7 +73,12 @@ def run_job(
         The finished run.
     """
     accelerator = make_accelerator(options["precision"])
-    prepared = prepare(options, data)
+    try:
+        prepared = prepare(options, data)
+    except BaseException:
+        if accelerator.is_main_process:
+            _remove_unstarted(folder)
+        raise
     if not (folder / "model.safetensors").exists():
         method = _method(options)
         _check_kind(options["method"], method, prepared)
@@ -94,7 +99,11 @@ def run_job(
                 on_epoch=on_epoch,
             )
         if accelerator.is_main_process:
-            notes = {"method": {"name": options["method"], **method.report()}, "lost": prepared.notes["lost"]}
+            notes = {
+                "method": {"name": options["method"], **method.report()},
+                "lost": prepared.notes["lost"],
+                "split": prepared.notes["split"],
+            }
             save_model(cast(SceneModel, kept).cpu(), folder, notes)
     run = load_run(folder)
     if accelerator.is_main_process:
@@ -106,9 +115,18 @@ def run_job(
     return run
 
 
+def _remove_unstarted(folder: Path) -> None:
+    """Remove a run's folder in which nothing has begun, so that the corrected command finds its place free."""
+    if [path.name for path in folder.iterdir()] == ["config.yaml"]:
+        (folder / "config.yaml").unlink()
+        folder.rmdir()
+
+
 def _check(options: Mapping[str, Any]) -> None:
     _method(options)
     _settings(options)
+    if options["draw"]:
+        check_way(options["draw"])
     if options["size"] < 1:
         raise InputError(f"size is {options['size']}; expected the images' height and width in pixels.")
     for name in ("test_share", "validation_share"):
@@ -172,7 +190,7 @@ def _validator(options: Mapping[str, Any], prepared: Prepared) -> Callable[[nn.M
     observed = options["validation_labels"] == "observed"
     labels = prepared.truth.take(rows)
     if observed and options["draw"]:
-        labels, _ = lose(labels, options["draw"], options["seed"] + 1, area=prepared.area(rows))
+        labels = lose(labels, options["draw"], options["seed"] + 1, area=prepared.area(rows))
 
     def score(network: nn.Module) -> float:
         probability = probabilities(cast(SceneModel, network), prepared.read, rows)

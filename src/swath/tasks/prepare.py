@@ -13,14 +13,14 @@ from torch import Tensor
 
 from swath.errors import ContractError, InputError, LabelError, RunError
 from swath.labels import LabelTable, is_known, is_present
-from swath.labels.losing import lose
+from swath.labels.losing import lose, loss_record
 from swath.scenes.contract import BandContract
-from swath.scenes.duplicates import crossing_duplicates
+from swath.scenes.duplicates import exact_duplicates
 from swath.scenes.open import open_scenes
 from swath.scenes.packed import PackedScenes
 from swath.scenes.packing import pack
 from swath.scenes.source import SceneSource
-from swath.scenes.splits import split_rows
+from swath.scenes.splits import block_groups, split_rows
 from swath.scenes.statistics import statistics
 from swath.training.run import Run
 
@@ -78,11 +78,13 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
     truth = source.labels.take(store.kept)
     columns = {name: np.asarray(values)[store.kept] for name, values in source.columns.items()}
-    parts = _parts(truth, columns, options)
+    parts, split = _parts(truth, columns, options)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
-    labels, lost = truth.take(parts["train"]), {}
+    labels, lost = truth.take(parts["train"]), dict[str, str | int]()
     if options["draw"]:
-        labels, lost = lose(labels, options["draw"], options["seed"], area=area)
+        complete = labels
+        labels = lose(complete, options["draw"], options["seed"], area=area)
+        lost = loss_record(complete, labels, options["draw"], options["seed"])
     known = is_known(labels.state)
     if not known.any():
         raise LabelError(
@@ -91,7 +93,7 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
         )
     mean, std = statistics(store, parts["train"])
     contract = store.contract.with_classes(truth.classes, truth.exclusive).with_statistics(mean, std)
-    notes = _notes(store, parts, labels, lost)
+    notes = _notes(store, parts, labels, lost, split)
     return Prepared(source, store, truth, parts, labels, contract, notes)
 
 
@@ -117,7 +119,7 @@ def prepare_run(run: Run) -> Prepared:
     parts = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
     given = recorded[[f"label:{name}" for name in contract.classes]].to_numpy(np.int8)
     labels = truth.take(parts["train"]).with_state(given[parts["train"]])
-    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, run.card["lost"]))
+    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, run.card["lost"], run.card["split"]))
 
 
 def prepare_other(run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_unreadable: bool = False) -> Prepared:
@@ -138,7 +140,7 @@ def prepare_other(run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_
         raise InputError(f"{source.name} has a `split` column but no scene whose split is test.")
     parts = {"train": none, "validation": none, "test": test}
     labels = truth.take(none)
-    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, {}))
+    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, {}, "other data"))
 
 
 def _open(options: Mapping[str, Any]) -> SceneSource:
@@ -168,22 +170,28 @@ def _same_classes(labels: LabelTable, contract: BandContract, name: str) -> Labe
 
 
 def _notes(
-    store: PackedScenes, parts: Mapping[str, Rows], labels: LabelTable, lost: Mapping[str, Any]
+    store: PackedScenes, parts: Mapping[str, Rows], labels: LabelTable, lost: Mapping[str, Any], split: str
 ) -> dict[str, Any]:
     positive = is_present(labels.state).any(axis=0)
     return {
         "lost": dict(lost),
+        "split": split,
         "unreadable": [{"name": scene.name, "reason": scene.reason} for scene in store.unreadable],
         "image_sizes": store.image_sizes,
         "classes_without_positive": [
             name for name, any_ in zip(labels.classes, positive, strict=True) if not any_ and len(labels)
         ],
-        "duplicates": crossing_duplicates(store, parts),
+        "duplicates": [[int(row) for row in group] for group in exact_duplicates(store, list(parts.values()))],
     }
 
 
-def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]) -> dict[str, Rows]:
+def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]) -> tuple[dict[str, Rows], str]:
     groups = columns.get("group")
+    if options["block_size"] is not None:
+        if groups is not None or "x" not in columns or "y" not in columns:
+            why = "has groups of its own" if groups is not None else "has no coordinates (columns x and y)"
+            raise InputError(f"block_size was given, but the data {why}. Leave block_size out.")
+        groups = block_groups(columns["x"], columns["y"], options["block_size"])
     seed = options["seed"]
     if "split" in columns:
         names = np.char.lower(columns["split"].astype(str))
@@ -193,18 +201,24 @@ def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: 
                 f"The `split` column holds {', '.join(map(repr, strange[:5]))}; expected train, validation (or val) "
                 f"and test; scenes with an empty cell are left out."
             )
+        said = "the data's `split` column"
         parts = {
             "train": np.flatnonzero(names == "train"),
             "validation": np.flatnonzero((names == "validation") | (names == "val")),
             "test": np.flatnonzero(names == "test"),
         }
     else:
-        train, test = split_rows(truth, options["test_share"], seed, groups=groups)
+        said = f"{options['test_share']:g} of the scenes, stratified, seed {seed}"
+        if options["block_size"] is not None:
+            said += f", blocks of {options['block_size']:g} CRS units kept whole"
+        elif groups is not None:
+            said += ", groups kept whole"
+        train, test = split_rows(truth, options["test_share"], seed, groups=groups).parts
         parts = {"train": train, "validation": np.zeros(0, np.int64), "test": test}
     if options["validation_share"] > 0 and not len(parts["validation"]):
         rows = parts["train"]
         inner = None if groups is None else groups[rows]
-        train, validation = split_rows(truth.take(rows), options["validation_share"], seed, groups=inner)
+        train, validation = split_rows(truth.take(rows), options["validation_share"], seed, groups=inner).parts
         parts |= {"train": rows[train], "validation": rows[validation]}
     for name in ("train", "test"):
         if not len(parts[name]):
@@ -213,4 +227,4 @@ def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: 
                 + ", ".join(f"{len(rows)} are in {part}" for part, rows in parts.items())
                 + ". Check the `split` column, or --test-share."
             )
-    return parts
+    return parts, said

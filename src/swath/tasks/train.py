@@ -30,6 +30,7 @@ def train(
     seed: int = 0,
     draw: str | None = None,
     test_share: float = 0.2,
+    block_size: float | None = None,
     validation_share: float = 0.0,
     validation_labels: Literal["observed", "clean"] = "observed",
     patience: int | None = None,
@@ -67,6 +68,7 @@ def train(
         seed: The one seed; split, label draw, weights, order and augmentation follow from it.
         draw: How to lose labels of the training scenes, such as ``single-positive-random``; None keeps them.
         test_share: Share of the scenes for the test, if there is no ``split`` column.
+        block_size: Edge of square blocks of ground, in CRS units, that stay on one side of the split.
         validation_share: Share of the training scenes held back to choose the epoch to keep; 0 keeps the last.
         validation_labels: ``observed``: the choice sees only labels as incomplete as those of the training;
             ``clean``: it sees all labels there are, which the report then says.
