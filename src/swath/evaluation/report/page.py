@@ -1,0 +1,244 @@
+"""The report of a run: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from swath.evaluation.metrics import ClassCounts, Measures
+from swath.evaluation.report.evidence import Evidence
+from swath.evaluation.report.gallery import test_strips, train_strips
+from swath.evaluation.report.result_figures import (
+    class_dots,
+    confusion_matrix_picture,
+    cooccurrence,
+    false_alarms,
+    precision_by_positives,
+    reliability_picture,
+)
+from swath.evaluation.report.training_figures import curves, recovery_bars, state_bars
+from swath.files import write_text
+from swath.labels import LabelTable, is_known, is_present, is_unknown
+
+__all__ = ["render", "write_report"]
+
+_HEADLINES = {
+    "multi-label": ("map_macro", "f1_macro", "map_micro", "f1_micro", "calibration_error"),
+    "single-label": ("overall_accuracy", "average_accuracy", "kappa", "f1_macro", "calibration_error"),
+}
+_NAMES = {
+    "map_macro": "mAP",
+    "map_micro": "mAP, micro",
+    "f1_macro": "mF1",
+    "f1_micro": "F1, micro",
+    "overall_accuracy": "overall accuracy",
+    "average_accuracy": "average accuracy",
+    "kappa": "kappa",
+    "coverage_error": "coverage error",
+    "ranking_loss": "ranking loss",
+    "calibration_error": "calibration error",
+}
+_MEANINGS = {
+    "map_macro": "Mean over classes of the average precision: how cleanly scenes with the class rank before others.",
+    "map_micro": "Average precision over all labels of all classes in one list.",
+    "f1_macro": "Mean over classes of F1, the harmonic mean of precision and recall, of what is claimed.",
+    "f1_micro": "F1 over all labels of all classes together.",
+    "overall_accuracy": "Share of known labels (one label a scene: of scenes) that are right.",
+    "average_accuracy": "Mean over classes of the share of their scenes that are right.",
+    "kappa": "Agreement beyond chance: 0 is chance, 1 is perfect.",
+    "coverage_error": "How many labels down the ranked list until all present ones are found; less is better.",
+    "ranking_loss": "Share of pairs in which an absent label ranks before a present one; less is better.",
+    "calibration_error": "Mean distance between probability and share that is right; less is better.",
+}
+_AS_NUMBER = {"kappa", "coverage_error"}
+
+
+def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
+    """Write ``report.html`` into a folder: figures, pictures of scenes and the command, in one file.
+
+    The page loads nothing from anywhere, runs no script, and shows names as they are, markup and all.
+
+    Args:
+        folder: The run's folder.
+        evidence: What the report shows. Parts that are None or empty are left out of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    path = Path(folder) / "report.html"
+    labels = LabelTable(tuple(evidence.classes), evidence.test_state, exclusive=evidence.exclusive)
+    measures = Measures(labels, evidence.test_probability, evidence.threshold)
+    evaluation = evidence.evaluation
+    alarms, alarm_list = (None, []) if evidence.exclusive else false_alarms(evidence, measures)
+    recovered = _recovered(evidence)
+    shown = _HEADLINES[evaluation["kind"]]
+    content = {
+        "evidence": evidence,
+        "facts": _facts(evidence),
+        "headlines": [_figure(evaluation, name) for name in shown],
+        "further": [
+            _figure(evaluation, name) for name in _NAMES if name not in shown and evaluation[name] is not None
+        ],
+        "level": evaluation["bootstrap"]["level"],
+        "states": state_bars(evidence),
+        "curves": curves(evidence.progress, evidence.method),
+        "scatter": precision_by_positives(evidence),
+        "dots": class_dots(evidence),
+        "train_strips": train_strips(evidence),
+        "test_strips": test_strips(evidence),
+        "recovered": recovered and _recovery_words(recovered),
+        "recovery": recovered and recovery_bars(evidence, recovered),
+        "confusion": confusion_matrix_picture(evidence) if evidence.exclusive else None,
+        "alarms": alarms,
+        "alarm_list": alarm_list,
+        "cooccurrence": None if evidence.exclusive else cooccurrence(evidence, measures),
+        "reliability": reliability_picture(evidence),
+        "method": [(name, _plain(value)) for name, value in evidence.method.items()],
+        "config": [(name, _plain(value)) for name, value in evidence.config.items()],
+        "notes": _notes(evidence),
+        "known_per_scene": _known_per_scene(evidence),
+    }
+    write_text(path, render("report.html.j2", content))
+    return path
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Fill a template; everything that is not a template is escaped."""
+    environment = Environment(
+        loader=PackageLoader("swath.evaluation.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment.get_template(template).render(content)
+
+
+def _recovered(evidence: Evidence) -> ClassCounts | None:
+    """Count what became of the labels that the method did not know and somebody does; None if there are none."""
+    if evidence.train_truth is None or evidence.train_probability is None:
+        return None
+    hidden = np.where(is_unknown(evidence.train_state), evidence.train_truth, np.int8(-1))
+    if not is_known(hidden).any():
+        return None
+    labels = LabelTable(tuple(evidence.classes), hidden, exclusive=evidence.exclusive)
+    measures = Measures(labels, evidence.train_probability, evidence.threshold)
+    return ClassCounts(*(part[0] for part in measures.counts(np.ones((1, len(hidden))))))
+
+
+def _recovery_words(counts: ClassCounts) -> dict[str, Any]:
+    total = ClassCounts(*(np.asarray(part.sum()) for part in counts))
+    return {
+        "hidden": int(total.found + total.missed),
+        "found": int(total.found),
+        "claims": int(total.found + total.wrong),
+        "recall": None if np.isnan(total.recall) else float(total.recall),
+        "precision": None if np.isnan(total.precision) else float(total.precision),
+        "per_class": [
+            {key: None if np.isnan(value) else float(value) for key, value in row.items()}
+            for row in (
+                {"hidden": found + missed, "recall": recall, "precision": precision}
+                for found, missed, recall, precision in zip(
+                    counts.found, counts.missed, counts.recall, counts.precision, strict=True
+                )
+            )
+        ],
+    }
+
+
+def _figure(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value, ends = evaluation[name], evaluation["intervals"][name]
+    word = _number if name in _AS_NUMBER else _percent
+    return {
+        "name": _NAMES[name],
+        "value": word(value),
+        "interval": "" if ends is None else f"{word(ends[0])} to {word(ends[1])}",
+        "meaning": _MEANINGS[name],
+        "why": evaluation["undefined"].get(name, ""),
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "not defined" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+    data = evidence.data
+    facts = [
+        ("Data", data.name),
+        (
+            "Scenes",
+            f"{data.scenes:,}: {data.train:,} training, {data.validation:,} validation, {data.test:,} test",
+        ),
+        (
+            "Classes",
+            f"{len(evidence.classes)}, "
+            + ("one a scene" if evidence.exclusive else "several may hold in a scene"),
+        ),
+        ("Split", data.split),
+        ("Labels", data.label_loss or "used as they came"),
+        (
+            "Seen by the model",
+            "" if data.image_size is None else f"{data.image_size[0]} × {data.image_size[1]} pixels",
+        ),
+        ("Bands", ", ".join(data.bands)),
+        ("Ground sampling distance", "" if data.gsd_m is None else f"{data.gsd_m:g} m"),
+        ("Weights kept", evidence.selection),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _known_per_scene(evidence: Evidence) -> dict[str, float] | None:
+    if not len(evidence.train_state):
+        return None
+    return {
+        "present": float(is_present(evidence.train_state).sum(axis=1).mean()),
+        "unknown": float(is_unknown(evidence.train_state).mean()),
+    }
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    data, evaluation = evidence.data, evidence.evaluation
+    notes = [evidence.selection] if evidence.selection else []
+    if data.validation == 0:
+        notes.append("No scenes were held back for validation; the test scenes chose nothing.")
+    notes.append(
+        f"The intervals ({evaluation['bootstrap']['level']:.0%}, {evaluation['bootstrap']['draws']:,} bootstrap draws) "
+        f"say how much the choice of test scenes matters. Another seed of the training can differ by more: compare "
+        f"several seeds with swath compare."
+    )
+    if evaluation["scenes"] and evaluation["scenes"] < 100:
+        notes.append(f"There are only {evaluation['scenes']} test scenes: take every figure as rough.")
+    notes += [
+        f"Measure left undefined: {_NAMES[name]}: {why}." for name, why in evaluation["undefined"].items()
+    ]
+    if data.crossing_duplicates:
+        notes.append(
+            f"{len(data.crossing_duplicates)} images lie on both sides of the split, pixel for pixel; the figures "
+            f"are a little too good for that."
+        )
+    if data.unreadable:
+        notes.append(f"{len(data.unreadable)} images could not be read and were left out.")
+    return notes
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False, default=str)
