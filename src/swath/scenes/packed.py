@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import json
 import math
 import os
 import threading
 import weakref
+import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,15 +84,17 @@ class PackedScenes:
             self.contract = BandContract.from_json(record["contract"])
             self.unreadable = tuple(UnreadableScene(**entry) for entry in record["unreadable"])
             self.image_sizes: dict[str, int] = dict(record["image_sizes"])
-            with np.load(self.folder / ROWS, allow_pickle=False) as rows:
+            with np.load(io.BytesIO((self.folder / ROWS).read_bytes()), allow_pickle=False) as rows:
                 self.kept: npt.NDArray[np.int64] = rows["kept"]
                 self.digests: npt.NDArray[np.uint8] = rows["digests"]
-            self._file = open(self.folder / IMAGES, "rb", buffering=0)  # noqa: SIM115 - kept open for reading
-            self.shape, self.dtype, self._start = _read_header(self._file)
+            self._handle = os.open(self.folder / IMAGES, os.O_RDONLY)
+            self._close = weakref.finalize(self, os.close, self._handle)
+            with open(self._handle, "rb", closefd=False) as file:
+                self.shape, self.dtype, self._start = _read_header(file)
             expected = self._start + math.prod(self.shape) * self.dtype.itemsize
-            if os.fstat(self._file.fileno()).st_size != expected or self.shape[0] != len(self.kept):
+            if os.fstat(self._handle).st_size != expected or self.shape[0] != len(self.kept):
                 raise ValueError(f"{IMAGES} has not the {expected} bytes that its header promises")
-        except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, ContractError) as error:
             raise SceneError(
                 f"{self.folder} is no usable packed store: {error}. Remove it and pack the scenes again."
             ) from error
@@ -110,14 +114,15 @@ class PackedScenes:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let other processes open the store themselves."""
-        return {"folder": self.folder}
+        return {"folder": self.folder, "contract": self.contract}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])  # type: ignore[misc]
+        self.contract = state["contract"]
 
     def close(self) -> None:
         """Close the file; the store cannot be read after it."""
-        self._file.close()
+        self._close()
 
     @property
     def images(self) -> npt.NDArray[Any]:
@@ -233,7 +238,7 @@ class PackedScenes:
         return buffer.images[: len(rows)]
 
     def _fill(self, views: Sequence[memoryview], rows: npt.NDArray[np.int64]) -> None:
-        handle, step, start = self._file.fileno(), self._row_bytes, self._start
+        handle, step, start = self._handle, self._row_bytes, self._start
         for view, row in zip(views, rows.tolist(), strict=False):
             place = start + row * step
             done = os.preadv(handle, (view,), place)

@@ -93,6 +93,7 @@ def pack(
                 store = PackedScenes(target)
     if store.unreadable and not skip_unreadable:
         raise _unreadable_error(store.unreadable, len(source))
+    store.contract = source.contract  # its classes may have changed since; the images did not
     return store
 
 

@@ -22,9 +22,8 @@ class Split:
 
     Args:
         parts: The remaining (training) rows first, then one array for each share; each ascending.
-        rare: Classes that are nowhere known to be present in at least one part, though they are in another,
-        with the
-            number of scenes that each part knows them in. They cannot be learned, or not be tested.
+        rare: Classes that are known to be present in some parts and not in others, with the number of scenes of
+            each part that they are known in. They cannot be learned, or not be tested.
     """
 
     parts: tuple[npt.NDArray[np.int64], ...]
@@ -48,12 +47,10 @@ def split_rows(
 
     Args:
         labels: What is known of each scene.
-        shares: Share of the scenes in each further part, above 0, in sum below 1: ``0.2`` or ``(0.15,
-        0.15)``.
+        shares: Share of the scenes in each further part, above 0, in sum below 1: ``0.2``, ``(0.15, 0.15)``.
         seed: The run's seed.
         groups: (scenes,) a value that scenes which must stay together have in common, such as the flight, or
-        a
-            block of ground from :func:`block_groups`.
+            a block of ground from :func:`block_groups`.
 
     Returns:
         The parts, and the classes that are too rare to be in all of them.
