@@ -21,7 +21,7 @@ __all__ = ["Ground", "survey"]
 
 _CLASS = {name: number for number, name in enumerate(CLASSES)}
 _TURN = np.float32(2 * np.pi)
-_SPACING = 88  # mean distance between block centres, pixels
+_SPACING = 116  # mean distance between block centres, pixels
 Mask = NDArray[np.bool_]
 
 
@@ -94,9 +94,9 @@ def survey(world: World, window: Window) -> Ground:
     fine = world.noise("fine", window, 2)
     medium = world.noise("medium", window, 4)
     coarse = world.noise("coarse", window, 16)
-    # In steps of 1/64 pixel, so that distances are the same from every window.
+    # In steps of 1/8 pixel, so that distances are the same from every window.
     warp = tuple(
-        np.round(np.clip(world.octaves(name, window, {32: 1.6, 8: 0.35}), -7, 7) * 64) / np.float32(64)
+        np.round(np.clip(world.octaves(name, window, {32: 1.6, 8: 0.35}), -7, 7) * 8) / np.float32(8)
         for name in ("warp east", "warp south")
     )
     blocks = find_blocks(world, window, (warp[0], warp[1]), _SPACING)
@@ -133,7 +133,7 @@ def _farmland(
     everywhere = np.ones(fine.shape, bool)
     key = parcels.key
     # Neighbours tend to grow the same: half of the parcels follow their block.
-    follows = unit(key, 0, 8) < 0.78
+    follows = unit(key, 0, 8) < 0.92
     kind = np.where(follows, unit(mix_bits(blocks.key ^ np.uint32(0x5BD1E995)), 6, 10), unit(key, 8, 10))
     tone = np.float32(0.84) + np.float32(0.32) * unit(key, 18, 8)
     stage = unit(mix_bits(key ^ np.uint32(0x27D4EB2F)), 3, 8)
@@ -157,15 +157,15 @@ def _farmland(
     share = np.clip(np.float32(0.55) + np.float32(0.35) * stage + 2 * wear + np.float32(0.2) * row, 0.05, 1)
     soil = _choose(unit(blocks.key, 21, 8), ("soil-brown", "soil-dark", "soil-light"))
     ground.lay(
-        kind < 0.42, "crop", crop, soil, share, tone + np.float32(0.02) * fine + np.float32(0.05) * row
+        kind < 0.41, "crop", crop, soil, share, tone + np.float32(0.02) * fine + np.float32(0.05) * row
     )
 
-    bare = (kind >= 0.42) & (kind < 0.60)
+    bare = (kind >= 0.41) & (kind < 0.59)
     moist = np.clip(np.float32(0.7) + np.float32(0.3) * coarse + np.float32(0.1) * fine, 0, 1)
     clods = tone * (1 + np.float32(0.05) * fine + np.float32(0.04) * medium)
     ground.lay(bare, "bare-soil", soil, "soil-dark", moist, clods)
 
-    orchard = (kind >= 0.60) & (kind < 0.74)
+    orchard = (kind >= 0.59) & (kind < 0.77)
     spacing = np.float32(3.2) + np.float32(1.0) * unit(key, 14, 6)
     tree = np.cos(parcels.across * (_TURN / spacing)) * np.float32(0.5) + np.cos(
         parcels.along * (_TURN / spacing)
@@ -175,7 +175,7 @@ def _farmland(
     ground.lay(orchard, "orchard", "orchard-tree", floor, crown, tone * (1 - np.float32(0.12) * tree))
 
     # Parcels end in a narrow unploughed strip.
-    headland = (parcels.edge < 0.55) & (kind < 0.74)
+    headland = (parcels.edge < 0.55) & (kind < 0.77)
     ground.lay(headland, None, "dry-grass", "soil-brown", 0.7, 0.95)
 
 
@@ -183,7 +183,7 @@ def _forest(ground: Ground, world: World, window: Window, relief: Float, fine: F
     """Lay forest with ragged edges."""
     density = world.octaves("forest", window, {128: 0.85, 40: 0.42, 8: 0.13, 4: 0.07})
     density += np.float32(0.008) * relief
-    forest = density > 0.5
+    forest = density > 0.38
     species = world.octaves("species", window, {160: 0.95, 32: 0.28, 8: 0.13}) + np.float32(0.012) * relief
     crowns = np.float32(0.65) * medium + np.float32(0.6) * fine
     broadleaf = forest & (species <= 0.15)
@@ -321,7 +321,7 @@ def _ways(
 ) -> None:
     """Lay roads between blocks and trunk roads across everything; they bridge rivers, not lakes."""
     used = unit(blocks.border, 5, 8)
-    chance = np.where(town, np.float32(0.9), np.float32(0.36))
+    chance = np.where(town, np.float32(0.9), np.float32(0.42))
     road = (blocks.edge < 0.75 + 0.35 * (used < 0.2)) & (used < chance) & ~water
     trunk_line = world.octaves("trunk", window, {256: 1.0, 128: 0.12})
     busy = world.noise("traffic", window, 256) > 0.55

@@ -3,7 +3,8 @@
 Everything on the synthetic Earth is a function of a seed and of integer world coordinates. Hence any window
 of it can be made alone, in any order and by any process, and two windows agree where they overlap. Smooth
 noise is a cubic B-spline over hashed lattice values. Values and weights have so few bits that all sums are
-exact: the result does not depend on the order of summation, on the number of threads or on the linear-algebra library.
+exact: the result does not depend on the order of summation, on the number of threads or on the
+linear-algebra library.
 """
 
 from __future__ import annotations
@@ -89,31 +90,22 @@ def unit(hashed: Hash, shift: int = 0, bits: int = 10) -> Float:
 
 
 @lru_cache(maxsize=64)
-def _spline_weights(period: int) -> NDArray[np.floating[Any]]:
-    """Return the four cubic B-spline weights of each position in a lattice step, shape (period, 4)."""
-    steps = 2**8 if period <= _COARSEST_QUICK_PERIOD else 2**20
+def _spline_matrices(length: int, period: int) -> NDArray[np.floating[Any]]:
+    """Return cubic B-spline weights by position, shape (phase of the first, position, lattice point)."""
+    quick = period <= _COARSEST_QUICK_PERIOD
+    steps = 2**8 if quick else 2**20
     t = np.arange(period) / period
     exact = (
         np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
     )
     weights = np.round(exact * steps)
     weights[np.arange(period), exact.argmax(axis=1)] += steps - weights.sum(axis=1)
-    return (weights / steps).astype(np.float32 if period <= _COARSEST_QUICK_PERIOD else np.float64)
-
-
-def _spline_matrix(
-    start: Coordinates, length: int, period: int
-) -> tuple[Coordinates, NDArray[np.floating[Any]]]:
-    """Return each window's first lattice index and its weights, shape (batch, length, lattice points)."""
-    position = start[:, None] + np.arange(length)
-    cell = position // period
-    first = cell[:, :1]
-    weights = _spline_weights(period)[position - cell * period]
-    matrix = np.zeros((len(start), length, (length - 1) // period + 5), weights.dtype)
-    batch, row = np.ogrid[: len(start), :length]
+    matrices = np.zeros((period, length, (length - 1) // period + 5), np.float32 if quick else np.float64)
+    phase, place = np.ogrid[:period, :length]
+    cell, within = np.divmod(phase + place, period)
     for tap in range(4):
-        matrix[batch, row, cell - first + tap] = weights[..., tap]
-    return first - 1, matrix
+        matrices[phase, place, cell + tap] = weights[within, tap] / steps
+    return matrices
 
 
 class World:
@@ -146,10 +138,12 @@ class World:
         Returns:
             Noise of shape (batch, height, width).
         """
-        first_row, down = _spline_matrix(window.top, window.height, period)
-        first_column, across = _spline_matrix(window.left, window.width, period)
-        rows = (first_row + np.arange(down.shape[2]))[:, :, None]
-        columns = (first_column + np.arange(across.shape[2]))[:, None, :]
+        first_row, row_phase = np.divmod(window.top, period)
+        first_column, column_phase = np.divmod(window.left, period)
+        down = _spline_matrices(window.height, period)[row_phase]
+        across = _spline_matrices(window.width, period)[column_phase]
+        rows = (first_row[:, None] - 1 + np.arange(down.shape[2]))[:, :, None]
+        columns = (first_column[:, None] - 1 + np.arange(across.shape[2]))[:, None, :]
         key: Hash | np.uint32 = self.salt(f"{purpose} {period}")
         if salt is not None:
             key = mix_bits(key ^ salt)[:, None, None]

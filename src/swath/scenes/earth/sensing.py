@@ -208,7 +208,8 @@ def _electronics(window: Window, moment: Acquisition, bands: NDArray[np.int64], 
     for position, band in enumerate(bands):
         # The sum of four random bytes is close to normal: mean 510, standard deviation 147.8.
         noise = mix_bits(per_pixel + np.uint32(0x632BE5AB * (int(band) + 1) & 0xFFFFFFFF))
-        total = noise.view(np.uint8).reshape(*noise.shape, 4).sum(axis=-1, dtype=np.uint16).astype(np.float32)
-        total -= np.float32(510)
+        pairs = (noise & np.uint32(0x00FF00FF)) + ((noise >> np.uint32(8)) & np.uint32(0x00FF00FF))
+        pairs += pairs >> np.uint32(16)
+        total = (pairs & np.uint32(0xFFFF)).astype(np.float32) - np.float32(510)
         total *= spread / np.float32(147.8)
         image[position] += total

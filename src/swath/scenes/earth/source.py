@@ -39,7 +39,7 @@ _Item = TypeVar("_Item")
 
 _GSD_M = 10.0
 _VERSION = 1  # of what the ground looks like; part of the fingerprint
-_AT_ONCE = 8  # windows computed together: as many as stay in a core's cache
+_AT_ONCE = 16  # windows computed together: as many as stay in a core's cache
 _NEIGHBOURS = 8  # scenes in one region
 _SLOTS = 4  # a region holds _SLOTS x _SLOTS places, of which _NEIGHBOURS are used
 _REGION_BITS = 10  # the world has 2^10 x 2^10 regions
@@ -51,13 +51,13 @@ class SyntheticEarth(SceneSource):
     """Scenes of a made-up planet, with the truth to the pixel.
 
     For trying things out, for tests that need the truth, and for machines without data. It never carries a
-    claim about a method: real scenes do. A scene is a function of the seed and its index alone: the same in any
-    order, batch, process or thread. Eight scenes lie near each other in a region (``columns["group"]``),
+    claim about a method: real scenes do. A scene is a function of the seed and its index alone: the same in
+    any order, batch, process or thread. Eight scenes lie near each other in a region (``columns["group"]``),
     where they share landscape but not pixels; split by group to keep a region on one side.
 
     Args:
         scenes: Number of scenes.
-        size: Height and width of a scene in pixels of 10 m, from 8 to 1024.
+        size: Height and width of a scene in pixels of 10 m, from 8 to 256; :meth:`scene` makes larger ones.
         bands: Sentinel-2 band names out of B01 ... B12 and B8A.
         seasons: Out of winter, spring, summer and autumn; scenes are spread over them evenly at random.
         sensors: Out of msi-a, msi-b and smallsat, which differ in sharpness, noise, gain and offset.
@@ -87,7 +87,7 @@ class SyntheticEarth(SceneSource):
         least_share: float = 0.02,
     ) -> None:
         _check_whole("scenes", scenes, 1, _MOST_SCENES)
-        _check_whole("size", size, 8, 1024)
+        _check_whole("size", size, 8, 256)
         _check_whole("seed", seed, 0, 2**63 - 1)
         if not 0 < least_share < 1:
             raise InputError(f"least_share must lie between 0 and 1, both excluded; given {least_share!r}.")
