@@ -131,7 +131,9 @@ class BandContract:
             if not math.isclose(self.offset[mine], other.offset[position], rel_tol=1e-6, abs_tol=1e-12):
                 differences.append(f"offset of {name}: {self.offset[mine]:g} / {other.offset[position]:g}")
         if differences:
-            raise ContractError(f"{what} does not keep the model's band contract. " + "; ".join(differences) + ".")
+            raise ContractError(
+                f"{what} does not keep the model's band contract. " + "; ".join(differences) + "."
+            )
 
     def valid(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return which stored values are data: not nodata and not NaN. Same shape as ``image``."""
@@ -156,10 +158,16 @@ class BandContract:
         if not isinstance(content, dict) or set(content) != fields:
             given = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise ContractError(f"A stored band contract holds {given}; expected {sorted(fields)}.")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+        }
         if values["nodata"] == "nan":
             values["nodata"] = math.nan
         try:
             return cls(**values)
-        except TypeError as error:
-            raise ContractError(f"A stored band contract holds a value of the wrong type: {error}.") from error
+        except ContractError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ContractError(
+                f"A stored band contract holds a value of the wrong type: {error}."
+            ) from error

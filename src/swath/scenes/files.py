@@ -109,8 +109,8 @@ class FileScenes(SceneSource):
         )
         return ContractError(
             f"The images of {self.name} do not have the same bands: {listed}. Bring them to the same bands, "
-            f"number "
-            f"type and nodata value (nodata=NUMBER sets it for all), or open them as separate data sets."
+            f"number type and nodata value (nodata=NUMBER sets it for all), or open them as separate data "
+            f"sets."
         )
 
     @cached_property
@@ -142,8 +142,7 @@ class FileScenes(SceneSource):
             first = first or found
         raise SceneError(
             f"None of the {len(self._members)} images of {self.name} can be read. The first: {first} If the "
-            f"images "
-            f"lie in another folder than the table, name it with images=FOLDER."
+            f"images lie in another folder than the table, name it with images=FOLDER."
         ) from first
 
     def _with_nodata(self, header: ImageHeader) -> ImageHeader:

@@ -157,8 +157,7 @@ def find_layout(names: Sequence[str], where: str) -> Layout:
         if len(tables) > 1:
             raise InputError(
                 f"{where} holds {len(tables)} tables ({', '.join(tables[:5])}), and only one can say what "
-                f"the "
-                f"scenes are. Give the path of that table, or keep one in the folder."
+                f"the scenes are. Give the path of that table, or keep one in the folder."
             )
         if tables:
             return Layout(prefix, prefix + tables[0])
@@ -201,10 +200,8 @@ def class_folders(names: Sequence[str], prefix: str, where: str) -> ClassFolders
         )
         raise InputError(
             f"{where} has no table (CSV or Parquet) and is not a folder of class folders with the images "
-            f"directly "
-            f"in them: {found}. Put each image into the folder of its class ({', '.join(IMAGE_SUFFIXES)}), "
-            f"or add "
-            f"a table with one row per image."
+            f"directly in them: {found}. Put each image into the folder of its class "
+            f"({', '.join(IMAGE_SUFFIXES)}), or add a table with one row per image."
         )
     class_of = [path.parts[-2] for path in images]
     classes, index = np.unique(class_of, return_inverse=True)
@@ -228,8 +225,7 @@ def _say_what_is_left_out(
         counted = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
         warnings.warn(
             f"{where}: {len(others)} files are not images by their names and are left out ({counted}), such "
-            f"as "
-            f"{others[0]}.",
+            f"as {others[0]}.",
             stacklevel=4,
         )
     empty = sorted(

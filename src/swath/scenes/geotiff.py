@@ -68,8 +68,7 @@ def opened(source: Path | bytes, driver: str, where: str) -> Iterator[Any]:
         except (RasterioError, OSError, ValueError) as error:
             raise SceneError(
                 f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or "
-                f"download it "
-                f"again, or leave it out."
+                f"download it again, or leave it out."
             ) from error
         check_size(raster.height, raster.width, raster.count, _itemsize(raster, where), where)
         yield raster
@@ -179,8 +178,7 @@ def _itemsize(raster: Any, where: str) -> int:
     if any(size.kind not in "uif" for size in sizes):
         raise SceneError(
             f"{where} has complex numbers ({raster.dtypes[0]}). Store amplitude and phase, or real and "
-            f"imaginary "
-            f"part, as separate bands."
+            f"imaginary part, as separate bands."
         )
     return max(int(size.itemsize) for size in sizes)
 

@@ -188,10 +188,9 @@ def check_size(height: int, width: int, bands: int, itemsize: int, where: str) -
     if height * width > PIXEL_LIMIT or height * width * bands * itemsize > BYTE_LIMIT:
         raise SceneError(
             f"{where} is too large for one scene: its header says {width} x {height} px and {bands} bands "
-            f"({height * width * bands * itemsize / 2**30:.1f} GiB). At most {PIXEL_LIMIT / 1e6:.0f} "
-            f"million px "
-            f"and {BYTE_LIMIT / 2**30:.0f} GiB are read; cut it into smaller scenes, or leave it out if its "
-            f"header is wrong."
+            f"({height * width * bands * itemsize / 2**30:.1f} GiB). At most {PIXEL_LIMIT / 1e6:.0f} million "
+            f"px and {BYTE_LIMIT / 2**30:.0f} GiB are read; cut it into smaller scenes, or leave it out if "
+            f"its header is wrong."
         )
 
 
@@ -216,9 +215,8 @@ def check_pixels(image: npt.NDArray[Any], nodata: float | None, where: str) -> N
                 kind = "NaN" if np.isnan(image[~finite & ~marked]).any() else "infinite"
                 raise SceneError(
                     f"{where} has {wrong} {kind} numbers among {image.size}, and its nodata value is "
-                    f"{nodata}. "
-                    f"If they mark missing data, open the scenes with nodata=nan (or set it in the files: "
-                    f"gdal_edit.py -a_nodata nan); otherwise repair or leave out the image."
+                    f"{nodata}. If they mark missing data, open the scenes with nodata=nan (or set it in the "
+                    f"files: gdal_edit.py -a_nodata nan); otherwise repair or leave out the image."
                 )
             if marked.all():
                 raise SceneError(_no_data(where, nodata))
@@ -259,9 +257,8 @@ def _pillow_open(file: BinaryIO, where: str) -> Image.Image:
         return (JpegImagePlugin.JpegImageFile if jpeg else PngImagePlugin.PngImageFile)(file)
     except _PILLOW_ERRORS as error:
         raise SceneError(
-            f"{where} starts like a {'JPEG' if jpeg else 'PNG'} but its header cannot be read: {error}. "
-            f"Copy or "
-            f"download it again, or leave it out."
+            f"{where} starts like a {'JPEG' if jpeg else 'PNG'} but its header cannot be read: {error}. Copy "
+            f"or download it again, or leave it out."
         ) from error
 
 

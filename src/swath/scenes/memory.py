@@ -67,9 +67,8 @@ class ArrayScenes(SceneSource):
         if len(kinds) > 1 or bands != len(contract.names):
             found = ", ".join(f"{bands} bands of {dtype}" for bands, dtype in sorted(kinds))
             raise ContractError(
-                f"All images need the {len(contract.names)} bands {', '.join(contract.names)} and one "
-                f"number type; "
-                f"given {found}."
+                f"All images need the {len(contract.names)} bands {', '.join(contract.names)} and one number "
+                f"type; given {found}."
             )
         self.name = name
         self.images = images

@@ -45,7 +45,7 @@ def open_scenes(
             - a folder with one table, CSV or Parquet, and images beside it; or the table itself;
             - a zip archive of either;
             - ``"earth"`` or ``"earth:scenes=2000,size=64,seed=0"``, the synthetic Earth;
-            - ``"torchgeo:NAME,root=FOLDER,split=train"``, a classification data set of TorchGeo;
+            - ``"torchgeo:NAME,root=FOLDER"``, a classification data set of TorchGeo;
             - a scene source, which is returned as it is.
 
             To open a folder that is itself called ``earth``, write ``./earth``.
@@ -78,7 +78,7 @@ def open_scenes(
         return where
     name = os.fspath(where)
     kind, _, options = name.partition(":")
-    if kind in ("earth", "torchgeo") and (options or kind == name):
+    if kind in ("earth", "torchgeo") and (":" in name or kind == name):
         given = {
             "image_column": image_column,
             "label_columns": label_columns,
@@ -97,8 +97,7 @@ def open_scenes(
         if image_column or label_columns or images or complete:
             raise InputError(
                 f"{path} is a folder of class folders without a table; image_column, label_columns, images "
-                f"and "
-                f"complete say how to read a table."
+                f"and complete say how to read a table."
             )
         found = class_folders(names, layout.prefix, str(path))
         columns = {} if found.split is None else {"split": found.split}
@@ -185,9 +184,8 @@ def _look(path: Path) -> tuple[Folder | Archive, list[str], Layout]:
         names = archive.names()
         return archive, names, find_layout(names, str(path))
     raise InputError(
-        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a zip archive. "
-        f"Archives of "
-        f"other kinds: unpack them and give the folder. A single image has no labels: give a folder or a "
+        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a zip archive. Archives "
+        f"of other kinds: unpack them and give the folder. A single image has no labels: give a folder or a "
         f"table."
     )
 
@@ -207,8 +205,7 @@ def _inside(images: Sequence[str], base: str, where: str) -> list[str]:
         if member.startswith(("/", "../")) or image.startswith("/"):
             raise InputError(
                 f"{where} names the image {image!r}, which lies outside the archive. Paths are relative to "
-                f"the "
-                f"table's folder."
+                f"the table's folder."
             )
         members.append(member)
     return members

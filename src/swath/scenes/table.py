@@ -63,8 +63,8 @@ CARRIED: Final = frozenset(
 """Columns that say something else about a scene than its labels, whatever stands in them."""
 _NUMBERS: Final = ("x", "y", "lon", "lat")
 _STATES: Final[dict[object, int]] = {
-    **{value: PRESENT for value in (1, "1", "1.0")},
-    **{value: ABSENT for value in (0, "0", "0.0")},
+    **{value: PRESENT for value in ("1", "1.0")},
+    **{value: ABSENT for value in ("0", "0.0")},
     **{value: UNKNOWN for value in (None, "")},
 }
 
@@ -157,8 +157,7 @@ def _labels(
     if not classes:
         raise LabelError(
             f"{table.where} has no label column; its columns are {', '.join(table.names)}. Add a column per "
-            f"class "
-            f"(1, 0 or empty), a column 'labels' of names separated by '|', or a column 'class'."
+            f"class (1, 0 or empty), a column 'labels' of names separated by '|', or a column 'class'."
         )
     state = np.stack([table.states(name) for name in classes], axis=1)
     return _with_companions(table, classes, state), {*candidates, *_companions(table, classes)}
@@ -322,10 +321,9 @@ class _Reader:
         for row, value in enumerate(values):
             if value not in _STATES:
                 raise LabelError(
-                    f"{self._place(index, row, name)} holds {value!r}; a label is 1 (present), 0 (absent) "
-                    f"or empty "
-                    f"(unknown). Correct it, or name the label columns with label_columns if {name!r} is "
-                    f"none."
+                    f"{self._place(index, row, name)} holds {value!r}; a label is 1 (present), 0 (absent) or "
+                    f"empty (unknown). Correct it, or name the label columns with label_columns if {name!r} "
+                    f"is none."
                 )
         return np.array([_STATES[value] for value in values], np.int8)[index]
 
@@ -336,7 +334,7 @@ class _Reader:
             return index, list(texts)
         numbers = pc.cast(self._column(name), pa.float64()).to_numpy()
         values, index = np.unique(numbers, return_inverse=True)
-        return index, [None if np.isnan(value) else value for value in values]
+        return index, [None if np.isnan(value) else f"{value:g}" for value in values]
 
     def _place(self, index: npt.NDArray[np.int64], value: int, name: str) -> str:
         return f"{self.where}, {self._line(int(np.argmax(index == value)))}, column {name!r}"
@@ -361,9 +359,8 @@ class _Reader:
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
             raise InputError(
-                f"{self.where} is not UTF-8 text (line {line}, byte {content[error.start]:#04x}). Save it "
-                f"as CSV in "
-                f"UTF-8; spreadsheets call it 'CSV UTF-8'."
+                f"{self.where} is not UTF-8 text (line {line}, byte {content[error.start]:#04x}). Save it as "
+                f"CSV in UTF-8; spreadsheets call it 'CSV UTF-8'."
             ) from error
         first = io.StringIO(text, newline="").readline()
         delimiter = max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
@@ -379,8 +376,7 @@ class _Reader:
         except (pa.ArrowException, csv.Error) as error:
             raise InputError(
                 f"{self.where} cannot be read as CSV: {error}. Every line needs as many values as there are "
-                f"column "
-                f"names; values that hold the delimiter stand in double quotes."
+                f"column names; values that hold the delimiter stand in double quotes."
             ) from error
 
 

@@ -28,10 +28,11 @@ def open_torchgeo(name: str, options: Mapping[str, str]) -> SceneSource:
     Args:
         name: Name of a class in ``torchgeo.datasets`` whose samples have an image and a label.
         options: Its arguments as text, such as ``root``, ``split`` or ``bands`` (names joined by ``+``).
-            Nothing is downloaded without ``download=true``.
+            Without ``split`` all splits are opened and named in the column ``split``. Nothing is downloaded
+            without ``download=true``.
 
     Returns:
-        The scenes of one split. Where the data set is a folder of class folders, its files are read directly.
+        The scenes. Where the data set is a folder of class folders, its files are read directly.
 
     Raises:
         MissingExtraError: TorchGeo is not installed.
@@ -53,22 +54,44 @@ def open_torchgeo(name: str, options: Mapping[str, str]) -> SceneSource:
         if key not in parameters:
             raise UnknownNameError(f"option of {name}", key, parameters)
         arguments[key] = _value(key, value)
+    splits = _splits(known[name], arguments)
+    parts = {split: _made(known[name], {**arguments, "split": split}) for split in splits}
+    parts = parts or {str(arguments.get("split", "")): _made(known[name], arguments)}
+    files = _as_files(parts, name)
+    if files is not None:
+        return files
+    if len(parts) > 1:
+        raise InputError(
+            f"TorchGeo's {name} has the splits {', '.join(parts)}, which only TorchGeo itself can read. Choose "
+            f"one of them with split=NAME."
+        )
+    split, data_set = next(iter(parts.items()))
+    return TorchGeoScenes(data_set, name=name, split=split)
+
+
+def _splits(kind: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """Return all splits of a data set if it has several and none was chosen."""
+    names = getattr(kind, "splits", ())
+    chosen = "split" in arguments or "split" not in inspect.signature(kind).parameters
+    return [] if chosen or not all(isinstance(name, str) for name in names) else list(names)
+
+
+def _made(kind: Any, arguments: Mapping[str, Any]) -> Any:
+    from torchgeo.datasets import DatasetNotFoundError
+
+    given = ", ".join(f"{key}={value}" for key, value in arguments.items()) or "no options"
     try:
-        data_set = known[name](**arguments)
-    except (datasets.DatasetNotFoundError, OSError, RuntimeError) as error:
+        return kind(**arguments)
+    except (DatasetNotFoundError, OSError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SceneError(
-            f"TorchGeo cannot open {name} below {arguments.get('root', 'data')!r}: {first} Give the folder "
-            f"as "
-            f"root=FOLDER, or let TorchGeo fetch it with download=true."
+            f"TorchGeo cannot open {kind.__name__} with {given}: {first} Give its folder as root=FOLDER, or "
+            f"let TorchGeo fetch it with download=true."
         ) from error
     except (AssertionError, ValueError, TypeError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
         raise InputError(
-            f"TorchGeo's {name} does not take {given}: {error or 'a value is not allowed'}."
+            f"TorchGeo's {kind.__name__} does not take {given}: {error or 'a value is not allowed'}."
         ) from error
-    split = str(arguments.get("split", getattr(data_set, "split", "")) or "")
-    return _as_files(data_set, name, split) or TorchGeoScenes(data_set, name=name, split=split)
 
 
 class TorchGeoScenes(SceneSource):
@@ -99,8 +122,7 @@ class TorchGeoScenes(SceneSource):
         if "image" not in first or "label" not in first:
             raise LabelError(
                 f"Samples of TorchGeo's {self.name} hold {', '.join(first)}; scenes need 'image' and "
-                f"'label'. "
-                f"Data sets for segmentation or detection are not scene sources."
+                f"'label'. Data sets for segmentation or detection are not scene sources."
             )
         self.labels = _labels(self, data_set, classes)
         image = np.asarray(first["image"])
@@ -156,19 +178,23 @@ def _labels(scenes: TorchGeoScenes, data_set: Any, classes: tuple[str, ...]) -> 
     return LabelTable(classes, state.astype(np.int8))
 
 
-def _as_files(data_set: Any, name: str, split: str) -> FileScenes | None:
-    """Read a data set of class folders from its files: faster, with the stored number type and band names."""
-    samples = getattr(data_set, "samples", None)
-    if not samples or not all(isinstance(path, str) for path, _ in samples):
-        return None
-    # A data set that reads some of the bands has to do that itself.
-    if getattr(data_set, "bands", None) not in (None, getattr(data_set, "all_band_names", None)):
-        return None
-    labels = LabelTable.from_class_index(data_set.classes, [index for _, index in samples])
-    folder = Folder(Path(data_set.root))
-    members = [Path(path).absolute().relative_to(folder.root).as_posix() for path, _ in samples]
-    columns = {"split": np.full(len(members), split)} if split else {}
-    return FileScenes(folder, members, labels, name=name, columns=columns)
+def _as_files(parts: Mapping[str, Any], name: str) -> FileScenes | None:
+    """Read data sets of class folders from their files: faster, with the stored number type and places."""
+    for data_set in parts.values():
+        samples = getattr(data_set, "samples", None)
+        # A data set that reads some of the bands has to do that itself.
+        all_bands = getattr(data_set, "bands", None) in (None, getattr(data_set, "all_band_names", None))
+        if not samples or not all_bands or not all(isinstance(path, str) for path, _ in samples):
+            return None
+    first = next(iter(parts.values()))
+    paths, index = zip(*(sample for part in parts.values() for sample in part.samples), strict=True)
+    split = np.repeat(list(parts), [len(part.samples) for part in parts.values()])
+    folder = Folder(Path(first.root))
+    members = [Path(path).absolute().relative_to(folder.root).as_posix() for path in paths]
+    columns = {"split": split} if all(parts) else {}
+    return FileScenes(
+        folder, members, LabelTable.from_class_index(first.classes, index), name=name, columns=columns
+    )
 
 
 def _classification_data_sets(datasets: Any) -> dict[str, type]:
