@@ -113,10 +113,9 @@ def flip_classes(table: LabelTable, transition: npt.ArrayLike, seed: int) -> Lab
 
     Args:
         table: What is known.
-        transition: For exclusive classes (classes, classes): the probability that a scene of the row's class
-        is
-            given the column's; rows sum to 1. Otherwise (classes, 2): the probability that a present label is
-            given as absent, and that an absent label is given as present.
+        transition: For exclusive classes (classes, classes): the probability that a scene of the row's
+            class is given the column's; rows sum to 1. Otherwise (classes, 2): the probability that a present
+            label is given as absent, and that an absent label is given as present.
         seed: The run's seed.
 
     Returns:

@@ -101,8 +101,8 @@ def block_groups(x: npt.ArrayLike, y: npt.ArrayLike, size: float) -> npt.NDArray
     at the rim of a block.
 
     Args:
-        x: (scenes,) coordinate of each scene, such as its centre, in units of the coordinate reference
-        system.
+        x: (scenes,) coordinate of each scene, such as its centre, in units of the coordinate
+            reference system.
         y: (scenes,) the other coordinate.
         size: Edge of a block, in the same units.
 
