@@ -69,7 +69,9 @@ COMMANDS = {
     ),
     "methods": Command("list the methods", "swath.tasks.info:methods", {}, "swath methods"),
     "encoders": Command(
-        "list the encoders whose name matches a pattern", "swath.tasks.info:encoders", {"pattern": "?"},
+        "list the encoders whose name matches a pattern",
+        "swath.tasks.info:encoders",
+        {"pattern": "?"},
         "swath encoders 'resnet*'",
     ),
 }
@@ -112,12 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str]) -> None:
     command = COMMANDS[name]
     if name == "train" and "--resume" in arguments:
-        name, command = "train --resume", Command(
-            "go on with an interrupted run, with the options it was started with",
-            "swath.tasks.train:resume",
-            {"run": "?"},
-            "swath train --resume RUN",
-            frozenset({"data"}),
+        name, command = (
+            "train --resume",
+            Command(
+                "go on with an interrupted run, with the options it was started with",
+                "swath.tasks.train:resume",
+                {"run": "?"},
+                "swath train --resume RUN",
+                frozenset({"data"}),
+            ),
         )
         arguments = [argument for argument in arguments if argument != "--resume"]
     module, _, attribute = command.function.partition(":")
@@ -126,12 +131,16 @@ def _run(name: str, arguments: list[str]) -> None:
     if isinstance(answer, str):
         print(answer)
     elif answer is not None:
-        print(_where(answer))
+        print(_told(answer))
 
 
 def _parse(name: str, command: Command, function: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
     parser = _parser(name, command, function)
-    flags = {f"--{option}" for option, entry in inspect.signature(function).parameters.items() if entry.default is False}
+    flags = {
+        f"--{option}"
+        for option, entry in inspect.signature(function).parameters.items()
+        if entry.default is False
+    }
     values = parser.parse_args(list(_spelled(arguments, flags))).as_dict()
     configs = values.pop("config", None) or []
     for argument in command.positional:
@@ -152,7 +161,11 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             unknown = re.search(r"nrecognized arguments: (--[\w-]+)", message)
             if unknown:
-                known = [option.replace("_", "-") for option in self._option_string_actions if option.startswith("--")]
+                known = [
+                    option.replace("_", "-")
+                    for option in self._option_string_actions
+                    if option.startswith("--")
+                ]
                 raise UnknownNameError(f"option of swath {name}", unknown.group(1).replace("_", "-"), known)
             raise InputError(f"{message.strip()}. See: swath {name} --help")
 
@@ -165,7 +178,9 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
     parser.add_argument("--config", action="config", help="a YAML file with options, such as RUN/config.yaml")
     for argument, count in command.positional.items():
         parser.add_argument(argument, type=str, nargs=count, help=_described(function, argument))
-    parser.add_function_arguments(function, skip={*command.positional, *command.skip}, as_group=False, sub_configs=False)
+    parser.add_function_arguments(
+        function, skip={*command.positional, *command.skip}, as_group=False, sub_configs=False
+    )
     return parser
 
 
@@ -209,11 +224,26 @@ def _overview() -> str:
     )
 
 
-def _where(answer: Any) -> str:
-    """Say where the result is: a run has a folder, a table a path."""
-    folder = getattr(answer, "folder", answer)
-    report = getattr(answer, "report", None)
-    return f"run: {folder}" + (f"\nreport: {report}" if report else "")
+def _told(answer: Any) -> str:
+    """Return what a command says at its end: the figures, and where things are."""
+    from swath.tasks.compare import Comparison
+    from swath.training.run import Run
+
+    if isinstance(answer, Comparison):
+        return f"{answer.table}\n\nfolder: {answer.folder}\nreport: {answer.report}"
+    if isinstance(answer, Run):
+        evaluation = answer.evaluation
+        lines = [
+            f"{name}: {evaluation[name]:.4f}{_between(evaluation['intervals'].get(name))}"
+            for name in ("map_macro", "f1_macro", "overall_accuracy", "kappa")
+            if evaluation[name] is not None
+        ]
+        return "\n".join([*lines, f"run: {answer.folder}", f"report: {answer.folder / 'report.html'}"])
+    return f"{len(answer)} images\n{answer.head(10).to_string(index=False)}"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
 
 
 def _how_to_go_on(name: str, arguments: list[str]) -> str:

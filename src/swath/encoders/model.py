@@ -124,7 +124,9 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
     import timm
 
-    return [name for name in sorted(ENCODERS) if fnmatch.fnmatch(name, pattern)] + list(timm.list_models(pattern))
+    return [name for name in sorted(ENCODERS) if fnmatch.fnmatch(name, pattern)] + list(
+        timm.list_models(pattern)
+    )
 
 
 def _make_encoder(name: str, *, bands: int, size: int, pretrained: bool) -> nn.Module:

@@ -36,7 +36,11 @@ def make_timm_encoder(name: str, *, bands: int, size: int, pretrained: bool = Fa
     fixed = configuration is not None and configuration.fixed_input_size
     try:
         network = timm.create_model(
-            name, pretrained=pretrained, in_chans=bands, num_classes=0, **({"img_size": size} if fixed else {})
+            name,
+            pretrained=pretrained,
+            in_chans=bands,
+            num_classes=0,
+            **({"img_size": size} if fixed else {}),
         )
     except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
         hint = "Without a network, put the weights into the Hugging Face cache first. " if pretrained else ""

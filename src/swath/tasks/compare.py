@@ -89,7 +89,9 @@ def compare(
     numbers = _seeds(seeds)
     names = [name for name in names if name]
     if not names or not numbers:
-        raise InputError("compare needs at least one method and one seed, such as methods='adagc', seeds='0,1'.")
+        raise InputError(
+            "compare needs at least one method and one seed, such as methods='adagc', seeds='0,1'."
+        )
     options = {
         "encoder": encoder,
         "size": size,
@@ -163,4 +165,6 @@ def _seeds(seeds: str | Sequence[int]) -> list[int]:
         parts = [part for part in seeds.split(",") if part.strip()] if isinstance(seeds, str) else seeds
         return [int(part) for part in parts]
     except ValueError as error:
-        raise InputError(f"seeds are {seeds!r}; expected whole numbers with commas between, such as 0,1,2.") from error
+        raise InputError(
+            f"seeds are {seeds!r}; expected whole numbers with commas between, such as 0,1,2."
+        ) from error

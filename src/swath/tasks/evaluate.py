@@ -42,6 +42,8 @@ def evaluate(
     from swath.training.run import Run, load_run
 
     opened = run if isinstance(run, Run) else load_run(run)
-    prepared = prepare_run(opened) if data is None else prepare_other(opened, data, skip_unreadable=skip_unreadable)
+    prepared = (
+        prepare_run(opened) if data is None else prepare_other(opened, data, skip_unreadable=skip_unreadable)
+    )
     write_evidence(opened, prepared, threshold=threshold, draws=draws)
     return opened

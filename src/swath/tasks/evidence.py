@@ -22,7 +22,9 @@ from swath.training.run import Run
 __all__ = ["judge", "thumbnail", "write_evidence"]
 
 
-def write_evidence(run: Run, prepared: Prepared, *, threshold: float = 0.5, draws: int = 1000) -> dict[str, Any]:
+def write_evidence(
+    run: Run, prepared: Prepared, *, threshold: float = 0.5, draws: int = 1000
+) -> dict[str, Any]:
     """Predict the run's test and training scenes, write ``evaluation.json`` and then ``report.html``.
 
     Args:

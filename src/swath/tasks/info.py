@@ -81,7 +81,11 @@ def _installation() -> str:
             lines.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             lines.append(f"{name} not installed")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     return "\n".join([*lines, f"device: {device}", f"packed scenes: {cache_folder()}"])
 
 
@@ -94,9 +98,14 @@ def _run(folder: Path) -> str:
     lines.append(f"encoder: {config.get('encoder')} at {config.get('size')} px, seed {config.get('seed')}")
     if not (folder / "model.safetensors").exists():
         done = len(run.progress) if (folder / "progress.jsonl").exists() else 0
-        return "\n".join([*lines, f"unfinished: {done} of {config.get('epochs')} epochs; swath train --resume {folder}"])
+        return "\n".join(
+            [*lines, f"unfinished: {done} of {config.get('epochs')} epochs; swath train --resume {folder}"]
+        )
     contract = run.contract
-    lines += [f"bands: {', '.join(contract.names)}", f"classes ({len(contract.classes)}): {', '.join(contract.classes)}"]
+    lines += [
+        f"bands: {', '.join(contract.names)}",
+        f"classes ({len(contract.classes)}): {', '.join(contract.classes)}",
+    ]
     if (folder / "evaluation.json").exists():
         figures = ("map_macro", "f1_macro", "overall_accuracy", "kappa")
         known = {name: run.evaluation[name] for name in figures if run.evaluation.get(name) is not None}
@@ -119,6 +128,8 @@ def _data(where: str) -> str:
         f"{'class':<{width}}  present  absent  unknown",
     ]
     for position, name in enumerate(source.labels.classes):
-        present, absent, unknown = (int(counts[state][position]) for state in ("present", "absent", "unknown"))
+        present, absent, unknown = (
+            int(counts[state][position]) for state in ("present", "absent", "unknown")
+        )
         lines.append(f"{name:<{width}}  {present:>7}  {absent:>6}  {unknown:>7}")
     return "\n".join(lines)

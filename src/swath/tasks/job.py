@@ -54,7 +54,8 @@ def start_folder(folder: Path, options: Mapping[str, Any]) -> None:
                 f"swath train --resume {shlex.quote(str(folder))}"
             )
         write_text(
-            folder / "config.yaml", yaml.safe_dump({**options, "out": str(folder)}, sort_keys=False, allow_unicode=True)
+            folder / "config.yaml",
+            yaml.safe_dump({**options, "out": str(folder)}, sort_keys=False, allow_unicode=True),
         )
 
 
@@ -226,7 +227,9 @@ def _tensorboard(folder: Path, *, enabled: bool) -> Iterator[OnEpoch | None]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingExtraError("tensorboard=True needs TensorBoard: pip install 'swath[tensorboard]'.") from error
+        raise MissingExtraError(
+            "tensorboard=True needs TensorBoard: pip install 'swath[tensorboard]'."
+        ) from error
     with SummaryWriter(str(folder / "tensorboard")) as writer:
 
         def on_epoch(method: Method, network: nn.Module, record: dict[str, Any]) -> None:

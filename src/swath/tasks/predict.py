@@ -56,7 +56,9 @@ def predict(
 
     target = None if out is None else Path(out)
     if target is not None and target.suffix.lower() not in (".csv", ".parquet"):
-        raise InputError(f"{target} should end in .csv or .parquet, the two kinds of table that predict writes.")
+        raise InputError(
+            f"{target} should end in .csv or .parquet, the two kinds of table that predict writes."
+        )
     model = load_run(run).model
     contract = model.contract
     source = open_images(images, contract.classes, exclusive=contract.exclusive)

@@ -119,10 +119,20 @@ def prepare_run(run: Run) -> Prepared:
     parts = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
     given = recorded[[f"label:{name}" for name in contract.classes]].to_numpy(np.int8)
     labels = truth.take(parts["train"]).with_state(given[parts["train"]])
-    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, run.card["lost"], run.card["split"]))
+    return Prepared(
+        source,
+        store,
+        truth,
+        parts,
+        labels,
+        contract,
+        _notes(store, parts, labels, run.card["lost"], run.card["split"]),
+    )
 
 
-def prepare_other(run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_unreadable: bool = False) -> Prepared:
+def prepare_other(
+    run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_unreadable: bool = False
+) -> Prepared:
     """Open other data to judge a run on; all of it is test, or its ``test`` part if it has a ``split`` column.
 
     Raises:
@@ -140,7 +150,9 @@ def prepare_other(run: Run, data: str | os.PathLike[str] | SceneSource, *, skip_
         raise InputError(f"{source.name} has a `split` column but no scene whose split is test.")
     parts = {"train": none, "validation": none, "test": test}
     labels = truth.take(none)
-    return Prepared(source, store, truth, parts, labels, contract, _notes(store, parts, labels, {}, "other data"))
+    return Prepared(
+        source, store, truth, parts, labels, contract, _notes(store, parts, labels, {}, "other data")
+    )
 
 
 def _open(options: Mapping[str, Any]) -> SceneSource:
@@ -181,11 +193,15 @@ def _notes(
         "classes_without_positive": [
             name for name, any_ in zip(labels.classes, positive, strict=True) if not any_ and len(labels)
         ],
-        "duplicates": [[int(row) for row in group] for group in exact_duplicates(store, list(parts.values()))],
+        "duplicates": [
+            [int(row) for row in group] for group in exact_duplicates(store, list(parts.values()))
+        ],
     }
 
 
-def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]) -> tuple[dict[str, Rows], str]:
+def _parts(
+    truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]
+) -> tuple[dict[str, Rows], str]:
     groups = columns.get("group")
     if options["block_size"] is not None:
         if groups is not None or "x" not in columns or "y" not in columns:
@@ -218,7 +234,9 @@ def _parts(truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: 
     if options["validation_share"] > 0 and not len(parts["validation"]):
         rows = parts["train"]
         inner = None if groups is None else groups[rows]
-        train, validation = split_rows(truth.take(rows), options["validation_share"], seed, groups=inner).parts
+        train, validation = split_rows(
+            truth.take(rows), options["validation_share"], seed, groups=inner
+        ).parts
         parts |= {"train": rows[train], "validation": rows[validation]}
     for name in ("train", "test"):
         if not len(parts[name]):

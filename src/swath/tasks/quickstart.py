@@ -31,5 +31,10 @@ def quickstart(*, out: str | os.PathLike[str] = "runs/quickstart", seed: int = 0
 
     options = {"size": 64, "epochs": 24, "encoder": "scene_mixer"}
     return compare_runs(
-        f"earth:scenes=1600,size=64,seed={seed}", Path(out), METHODS, [seed], options, "single-positive-random"
+        f"earth:scenes=1600,size=64,seed={seed}",
+        Path(out),
+        METHODS,
+        [seed],
+        options,
+        "single-positive-random",
     )

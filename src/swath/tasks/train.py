@@ -111,7 +111,9 @@ def train(
     from swath.tasks.job import run_job, start_folder
 
     source = None if isinstance(data, str | os.PathLike) else data
-    options = {"data": str(data) if source is None else source.name, **options}
+    where = source.name if source is not None else str(data)
+    # The run must be repeatable from any folder.
+    options = {"data": os.path.abspath(where) if os.path.exists(where) else where, **options}
     if model is not None:
         options |= {"encoder": model.name, "size": model.size}
     start_folder(Path(out), options)

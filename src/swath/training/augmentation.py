@@ -16,7 +16,9 @@ __all__ = ["AUGMENTATIONS", "augment", "check_augmentations"]
 AUGMENTATIONS = ("flips", "turns", "shifts", "crops", "jitter")
 
 LARGEST_SHIFT = 0.125  # of the width: our choice, as in 64 px scenes shifted by at most 8 px
-SMALLEST_CROP = 0.6  # share of the area: our choice; smaller crops lose the small classes that labels speak of
+SMALLEST_CROP = (
+    0.6  # share of the area: our choice; smaller crops lose the small classes that labels speak of
+)
 JITTER = 0.1  # standard deviation of gain and offset in units of a band's own: our choice
 
 
@@ -96,4 +98,6 @@ def _resample(
     grid = functional.affine_grid(
         torch.from_numpy(affine[part]).to(images.device), list(images.shape), align_corners=False
     )
-    return functional.grid_sample(images, grid.to(images.dtype), padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(
+        images, grid.to(images.dtype), padding_mode="reflection", align_corners=False
+    )

@@ -109,16 +109,23 @@ def fit(
     if accelerator.is_main_process:
         # Lines of an epoch that was cut short before its checkpoint would otherwise stand twice.
         write_text(folder / "progress.jsonl", "".join(json_line(record) + "\n" for record in history))
-    tensors = {key: None if value is None else torch.from_numpy(value) for key, value in _per_scene(labels, domain)}
+    tensors = {
+        key: None if value is None else torch.from_numpy(value) for key, value in _per_scene(labels, domain)
+    }
 
-    with EpochBar(settings.epochs, steps, shown=accelerator.is_main_process) as bar, ThreadPoolExecutor(1) as pool:
+    with (
+        EpochBar(settings.epochs, steps, shown=accelerator.is_main_process) as bar,
+        ThreadPoolExecutor(1) as pool,
+    ):
         while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
             epoch = state["epoch"]
             method.epoch = epoch
             learner.train()
             started, total_loss = time.perf_counter(), torch.zeros((), device=device)
             owned = np.zeros(len(rows), bool)
-            batches = _prefetch(pool, read, rows, _epoch_order(len(rows), steps, settings.seed, epoch), world, rank)
+            batches = _prefetch(
+                pool, read, rows, _epoch_order(len(rows), steps, settings.seed, epoch), world, rank
+            )
             for position, (indices, whole, first, images) in enumerate(batches):
                 method.step = epoch * steps + position
                 owned[indices] = True
@@ -136,7 +143,9 @@ def fit(
                 )
                 index = torch.from_numpy(indices)
                 batch = Batch(image=changed, index=index.to(device))
-                batch.update({key: value[index].to(device) for key, value in tensors.items() if value is not None})
+                batch.update(
+                    {key: value[index].to(device) for key, value in tensors.items() if value is not None}
+                )
                 loss = learner(batch)
                 # Processes average their gradients; parts may differ in size by one scene.
                 accelerator.backward(loss * (len(indices) * world / whole))

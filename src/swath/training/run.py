@@ -56,7 +56,9 @@ def load_model(folder: Path) -> SceneModel:
     card = notes.get("card")
     try:
         if card["format"] != FORMAT:
-            raise RunError(f"{folder} was written in format {card['format']}; this swath reads format {FORMAT}.")
+            raise RunError(
+                f"{folder} was written in format {card['format']}; this swath reads format {FORMAT}."
+            )
         contract = BandContract.from_json(card["contract"])
         model = build_model(str(card["encoder"]), contract, size=int(card["size"]))
     except (KeyError, TypeError, ValueError, ContractError, UnknownNameError) as error:
@@ -130,7 +132,9 @@ class Run:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: {error}. `swath evaluate {self.folder}` writes it.") from error
+            raise RunError(
+                f"{path} cannot be read: {error}. `swath evaluate {self.folder}` writes it."
+            ) from error
         return content
 
 
@@ -148,7 +152,11 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"There is no run at {folder}: the folder does not exist. `swath train DATA --out {folder}` makes one.")
+        raise RunError(
+            f"There is no run at {folder}: the folder does not exist. `swath train DATA --out {folder}` makes one."
+        )
     if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder} is not a run: it has no config.yaml. Expected a folder that `swath train` wrote.")
+        raise RunError(
+            f"{folder} is not a run: it has no config.yaml. Expected a folder that `swath train` wrote."
+        )
     return Run(folder)
