@@ -35,10 +35,11 @@ Row = Mapping[str, Any]
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Return the comparison of several runs as text: one line per method, mean ± standard deviation over seeds.
+    """Return a comparison as text: one line per method, mean ± standard deviation over its runs.
 
     Args:
-        rows: One for each run, with ``method``, ``seed`` and figures such as ``map_macro`` (None where undefined).
+        rows: One for each run, with ``method``, ``seed`` and figures such as ``map_macro`` (None where
+            undefined).
 
     Returns:
         Lines of text without a line break at the end; shares in per cent.
@@ -69,12 +70,12 @@ def comparison_table(rows: Sequence[Row]) -> str:
 def write_comparison(
     folder: str | os.PathLike[str], rows: Sequence[Row], *, title: str = "Comparison"
 ) -> Path:
-    """Write ``comparison.html`` into a folder: the table, bars with every run as a dot, and every run's figures.
+    """Write ``comparison.html`` into a folder: table, bars with every run as a dot, and all figures.
 
     Args:
         folder: Where the page goes.
-        rows: One for each run, as for :func:`comparison_table`; a key ``report`` makes a link to that run's page,
-            relative to the folder.
+        rows: One for each run, as for :func:`comparison_table`; a key ``report`` makes a link to that run's
+            page, relative to the folder.
         title: Heading of the page.
 
     Returns:
@@ -211,6 +212,8 @@ def _bars(rows: Sequence[Row], key: str, heading: str, share: bool) -> Picture:
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.32)
         axes.set_xlim(left=min(0.0, *(value for runs in values.values() for value in runs)))
+        if share:
+            axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 100])
         axes.set_xlabel(f"{heading}, %" if share else heading)
 
     alt = f"{heading} by method: " + "; ".join(

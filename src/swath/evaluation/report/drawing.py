@@ -1,4 +1,4 @@
-"""How a figure gets onto the page: one look, drawn as SVG, carried inside the page, with words for who cannot see it."""
+"""How a figure gets onto the page: one look, drawn as SVG, inside the page, with words for who cannot see."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,7 +35,7 @@ MOST_CLASSES = 40
 
 WIDTH_INCHES = 4.5  # 430 px: a phone shows it at nearly full size, so that its letters stay readable
 
-_LOOK = {
+_LOOK: dict[Any, Any] = {
     "figure.facecolor": "white",
     "font.size": 9,
     "axes.labelsize": 9,
@@ -146,9 +147,8 @@ def name_points(
             if inside and not any(_overlap(box, other) for other in taken):
                 side = "right" if dx < 0 else "center" if dx == 0 else "left"
                 spot = (px + dx * pixels_per_point, py + dy * pixels_per_point)
-                axes.annotate(
-                    name, axes.transData.inverted().transform(spot), ha=side, va="center", fontsize=8
-                )
+                x_data, y_data = axes.transData.inverted().transform(spot)
+                axes.annotate(name, (x_data, y_data), ha=side, va="center", fontsize=8)
                 taken.append(box)
                 break
 

@@ -65,15 +65,15 @@ class Evidence:
         test_probability: (test scenes, classes) in [0, 1].
         evaluation: The content of ``evaluation.json``, from
             :func:`swath.evaluation.evaluate.evaluate_probability` on the test scenes.
-        train_truth: (training scenes, classes) states before labels were lost, or None if there is no such truth.
+        train_truth: (training scenes, classes) states before labels were lost, or None without such a truth.
         train_probability: (training scenes, classes) in [0, 1], or None if they were not computed.
         progress: One record for each epoch, as in ``progress.jsonl``.
         method: The method's ``name`` and what its ``report()`` says, such as ``trigger_epoch``.
         config: The options of the run.
         command: The command line that repeats the run.
-        selection: How the weights were chosen that the run keeps, and whether that looked at clean labels.
-        thumbnails: Returns the picture of a scene, (height, width, 3) uint8, for "train" or "test" and the row in
-            the arrays above; None for a report without pictures of scenes.
+        selection: How the weights that the run keeps were chosen, and whether that looked at clean labels.
+        thumbnails: Returns the picture of a scene, (height, width, 3) uint8, for "train" or "test" and the
+            row in the arrays above; None for a report without pictures of scenes.
 
     Raises:
         InputError: An array does not fit the classes or its neighbour.

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +101,7 @@ def _strips(
     thumbnails: Thumbnails,
     part: Literal["train", "test"],
     probability: npt.NDArray[np.floating],
-    kinds: dict[str, npt.NDArray[np.bool_]],
+    kinds: dict[str, npt.NDArray[Any]],
 ) -> list[Strip]:
     scenes = len(probability)
     drawn = np.sort(stream(0, f"report gallery {part}").permutation(scenes)[:_CARDS])
@@ -123,10 +123,10 @@ def _card(
     part: Literal["train", "test"],
     row: int,
     probability: npt.NDArray[np.floating],
-    kinds: dict[str, npt.NDArray[np.bool_]],
+    kinds: dict[str, npt.NDArray[Any]],
 ) -> Card:
     marks = [
-        Mark(kind, evidence.classes[column], float(probability[row, column]))  # type: ignore[arg-type]
+        Mark(kind, evidence.classes[int(column)], float(probability[row, column]))  # type: ignore[arg-type]
         for kind, marked in kinds.items()
         for column in sorted(np.flatnonzero(marked[row]), key=lambda column: -probability[row, column])
     ]
@@ -145,8 +145,8 @@ def _jpeg(picture: npt.NDArray[np.uint8]) -> str:
     picture = np.asarray(picture)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise InputError(
-            f"A thumbnail of shape {picture.shape} and type {picture.dtype} was given; expected (height, width, 3) "
-            f"uint8."
+            f"A thumbnail of shape {picture.shape} and type {picture.dtype} was given; expected "
+            f"(height, width, 3) uint8."
         )
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))

@@ -45,16 +45,16 @@ _NAMES = {
     "calibration_error": "calibration error",
 }
 _MEANINGS = {
-    "map_macro": "Mean over classes of the average precision: how cleanly scenes with the class rank before others.",
+    "map_macro": "Mean over classes of the average precision: scenes with the class rank before others.",
     "map_micro": "Average precision over all labels of all classes in one list.",
     "f1_macro": "Mean over classes of F1, the harmonic mean of precision and recall, of what is claimed.",
     "f1_micro": "F1 over all labels of all classes together.",
     "overall_accuracy": "Share of known labels (one label a scene: of scenes) that are right.",
     "average_accuracy": "Mean over classes of the share of their scenes that are right.",
     "kappa": "Agreement beyond chance: 0 is chance, 1 is perfect.",
-    "coverage_error": "How many labels down the ranked list until all present ones are found; less is better.",
+    "coverage_error": "How far down the ranked list until the present ones are found; less is better.",
     "ranking_loss": "Share of pairs in which an absent label ranks before a present one; less is better.",
-    "calibration_error": "Mean distance between probability and share that is right; less is better.",
+    "calibration_error": "Mean distance between a probability and the share that is right; less is better.",
 }
 _AS_NUMBER = {"kappa", "coverage_error"}
 
@@ -100,7 +100,7 @@ def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
         "confusion": confusion_matrix_picture(evidence) if evidence.exclusive else None,
         "alarms": alarms,
         "alarm_list": alarm_list,
-        "cooccurrence": None if evidence.exclusive else cooccurrence(evidence, measures),
+        "cooccurrence": [] if evidence.exclusive else cooccurrence(evidence, measures),
         "reliability": reliability_picture(evidence),
         "method": [(name, _plain(value)) for name, value in evidence.method.items()],
         "config": [(name, _plain(value)) for name, value in evidence.config.items()],
@@ -125,7 +125,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def _recovered(evidence: Evidence) -> ClassCounts | None:
-    """Count what became of the labels that the method did not know and somebody does; None if there are none."""
+    """Count what became of the labels that the method did not know; None where nobody knows."""
     if evidence.train_truth is None or evidence.train_probability is None:
         return None
     hidden = np.where(is_unknown(evidence.train_state), evidence.train_truth, np.int8(-1))
@@ -169,7 +169,7 @@ def _figure(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _percent(value: float | None) -> str:
-    return "not defined" if value is None else f"{100 * value:.1f} %"
+    return "not defined" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _number(value: float | None) -> str:
@@ -213,26 +213,29 @@ def _known_per_scene(evidence: Evidence) -> dict[str, float] | None:
 
 def _notes(evidence: Evidence) -> list[str]:
     data, evaluation = evidence.data, evidence.evaluation
-    notes = [evidence.selection] if evidence.selection else []
+    notes = []
     if data.validation == 0:
         notes.append("No scenes were held back for validation; the test scenes chose nothing.")
+    bootstrap = evaluation["bootstrap"]
     notes.append(
-        f"The intervals ({evaluation['bootstrap']['level']:.0%}, {evaluation['bootstrap']['draws']:,} bootstrap draws) "
-        f"say how much the choice of test scenes matters. Another seed of the training can differ by more: compare "
-        f"several seeds with swath compare."
+        f"The intervals ({100 * bootstrap['level']:.0f} %, {bootstrap['draws']:,} bootstrap "
+        f"draws) say how much the choice of test scenes matters. Another seed of the training can differ by "
+        f"more: compare several seeds with swath compare."
     )
     if evaluation["scenes"] and evaluation["scenes"] < 100:
         notes.append(f"There are only {evaluation['scenes']} test scenes: take every figure as rough.")
     notes += [
-        f"Measure left undefined: {_NAMES[name]}: {why}." for name, why in evaluation["undefined"].items()
+        f"There is no {_NAMES[name]}: {why}."
+        for name, why in evaluation["undefined"].items()
+        if name in _HEADLINES[evaluation["kind"]]
     ]
     if data.crossing_duplicates:
         notes.append(
-            f"{len(data.crossing_duplicates)} images lie on both sides of the split, pixel for pixel; the figures "
-            f"are a little too good for that."
+            f"Images that lie on both sides of the split, pixel for pixel: "
+            f"{len(data.crossing_duplicates)}. The figures are a little too good for that."
         )
     if data.unreadable:
-        notes.append(f"{len(data.unreadable)} images could not be read and were left out.")
+        notes.append(f"Images that could not be read and were left out: {len(data.unreadable)}.")
     return notes
 
 

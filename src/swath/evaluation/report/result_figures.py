@@ -1,4 +1,4 @@
-"""Figures of what came out on the test scenes: each class, what is taken for what, and how far to trust a number."""
+"""Figures of what came out on the test scenes: each class, what is taken for what, and whom to trust."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from swath.evaluation.calibration import reliability
 from swath.evaluation.metrics import Measures
@@ -38,16 +40,19 @@ Floats = npt.NDArray[np.float64]
 # More cells than this cannot be told apart; the classes with the most to see are shown.
 _MOST_CELLS = 30
 
+# More names than this would cover each other beside their points.
+_MOST_NAMED = 24
+
 
 def precision_by_positives(evidence: Evidence) -> Picture | None:
-    """Draw average precision on the test scenes against the number of training scenes known to show the class."""
+    """Draw average precision on the test scenes against the known positives of the training."""
     value = _column(evidence, "average_precision")
     positives = is_present(evidence.train_state).sum(axis=0).astype(np.float64)
     drawn = np.flatnonzero(~np.isnan(value))
     if not drawn.size:
         return None
     worst_first = drawn[np.argsort(value[drawn], kind="stable")]
-    named = worst_first if len(drawn) <= MOST_NAMED else np.r_[worst_first[:10], worst_first[-5:]]
+    named = worst_first if len(drawn) <= _MOST_NAMED else np.r_[worst_first[:10], worst_first[-5:]]
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -55,6 +60,7 @@ def precision_by_positives(evidence: Evidence) -> Picture | None:
         low, high = positives[drawn].min(), positives[drawn].max()
         if low > 0 and high > 10 * low:
             axes.set_xscale("log")
+            _plain_numbers(axes.xaxis)
             axes.set_xlim(low / 1.6, high * 2.2)
         else:
             span = max(high - low, 1)
@@ -70,11 +76,10 @@ def precision_by_positives(evidence: Evidence) -> Picture | None:
         f"{evidence.classes[worst_first[0]]} ({value[worst_first[0]]:.0%}), highest "
         f"{evidence.classes[worst_first[-1]]} ({value[worst_first[-1]]:.0%})."
     )
-    caption = "Does the model know a class badly because it saw few known examples? Lower left: yes. Lower right: no."
+    caption = (
+        "Is a class known badly because few examples of it were known? Lower left: yes. Lower right: no."
+    )
     return draw(paint, height=3.6, alt=alt, caption=caption)
-
-
-MOST_NAMED = 24
 
 
 def class_dots(evidence: Evidence) -> Picture | None:
@@ -107,7 +112,7 @@ def class_dots(evidence: Evidence) -> Picture | None:
         f"Average precision and F1 of {len(drawn)} classes, best first: from {evidence.classes[order[0]]} "
         f"({precision[order[0]]:.0%}) to {evidence.classes[worst]} ({precision[worst]:.0%})."
     )
-    caption = "Each class on the test scenes. A square far left of its dot: well ranked, but rarely above the threshold."
+    caption = "Each class on the test scenes. A square far left of its dot: ranked well, but seldom claimed."
     return draw(paint, height=1.2 + 0.21 * len(order), alt=alt, caption=caption + note)
 
 
@@ -121,7 +126,7 @@ def confusion_matrix_picture(evidence: Evidence) -> Picture | None:
     errors = counts - np.diag(np.diag(counts))
     return _matrix(
         evidence,
-        [("", share)],
+        share,
         interest=errors.sum(axis=0) + errors.sum(axis=1),
         across="predicted class",
         down="true class",
@@ -135,8 +140,8 @@ def false_alarms(
     """Draw what is wrongly claimed beside each true class, and list the most frequent cases.
 
     Returns:
-        The picture, and (true class, wrongly claimed class, share, number of scenes it is taken over) in falling
-        order, for pairs seen in at least five scenes.
+        The picture, and (true class, wrongly claimed class, share, number of scenes it is taken over) in
+        falling order, for pairs seen in at least five scenes.
     """
     present = is_present(measures.state).astype(np.float64)
     absent = is_absent(measures.state)
@@ -163,46 +168,54 @@ def false_alarms(
         return None, listed
     picture = _matrix(
         evidence,
-        [("", share)],
+        share,
         interest=np.nan_to_num(share).sum(axis=0) + np.nan_to_num(share).sum(axis=1),
         across="wrongly claimed class",
         down="truly present class",
-        caption="Of the scenes that show a row's class and lack the column's, the share (%) for which the column's class "
-        "is claimed all the same.",
+        caption="Of the scenes that show a row's class and lack the column's, the share (%) for which the "
+        "column's class is claimed all the same.",
     )
     return picture, listed
 
 
-def cooccurrence(evidence: Evidence, measures: Measures) -> Picture | None:
-    """Draw which classes lie in one scene, in truth and as claimed, side by side."""
-    known = is_known(measures.state)
-    present = is_present(measures.state)
+def cooccurrence(evidence: Evidence, measures: Measures) -> list[Picture]:
+    """Draw which classes lie in one scene: in truth, and as claimed."""
+    known, present = np.asarray(is_known(measures.state)), np.asarray(is_present(measures.state))
     if len(evidence.classes) < 2 or not present.any():
-        return None
-    truth = _together(present, known)
-    claimed = _together(measures.claimed & known, known)
-    return _matrix(
-        evidence,
-        [("truth", truth), ("claimed", claimed)],
-        interest=present.sum(axis=0).astype(np.float64),
-        across="also in the scene",
-        down="scenes with",
-        caption="Of the scenes with a row's class, the share (%) that also have the column's: in truth, and as the model "
-        "claims. Where the second picture is darker, the model has learned company instead of the thing itself.",
+        return []
+    captions = (
+        (present, "In truth: of the scenes with a row's class, the share (%) that also have the column's."),
+        (
+            measures.claimed & known,
+            "As the model claims. Darker than in truth: it claims unseen what usually keeps company.",
+        ),
     )
+    return [
+        _matrix(
+            evidence,
+            _together(has, known),
+            interest=present.sum(axis=0).astype(np.float64),
+            across="also there",
+            down="scenes with",
+            caption=caption,
+        )
+        for has, caption in captions
+    ]
 
 
-def _together(has: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Floats:
+def _together(has: npt.NDArray[Any], known: npt.NDArray[Any]) -> Floats:
     number = has.astype(np.float64)
     chances = number.T @ known
-    share = np.divide(number.T @ number, chances, out=np.full(chances.shape, np.nan), where=chances > 0)
+    share: Floats = np.divide(
+        number.T @ number, chances, out=np.full(chances.shape, np.nan), where=chances > 0
+    )
     np.fill_diagonal(share, np.nan)
     return share
 
 
 def _matrix(
     evidence: Evidence,
-    panels: Sequence[tuple[str, Floats]],
+    values: Floats,
     *,
     interest: Floats,
     across: str,
@@ -213,35 +226,27 @@ def _matrix(
     if len(classes) > _MOST_CELLS:
         classes = np.sort(np.argsort(-interest, kind="stable")[:_MOST_CELLS])
         caption += f" The {_MOST_CELLS} of {len(evidence.classes)} classes with the most to see."
-    names = [shortened(evidence.classes[column], 16) for column in classes]
+    names = [shortened(evidence.classes[column], 16) for column in classes.tolist()]
     cell = 0.23 if len(classes) > 6 else 0.4
     side = 1.5 + cell * len(classes)
+    part = values[np.ix_(classes, classes)]
 
     def paint(figure: Figure) -> None:
-        for axes, (title, values) in zip(
-            figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
-        ):
-            part = values[np.ix_(classes, classes)]
-            image = np.ma.masked_invalid(part)
-            axes.set_facecolor("#f3f3f3")
-            axes.imshow(image, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-            for row, column in np.argwhere(~np.isnan(part) & (part >= 0.005)):
-                share = part[row, column]
-                colour = "white" if share > 0.55 else "black"
-                axes.text(
-                    column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=colour
-                )
-            axes.set_xticks(np.arange(len(names)), names, rotation=90)
-            axes.set_yticks(np.arange(len(names)), names)
-            axes.grid(visible=False)
-            axes.set_xlabel(across)
-            axes.set_ylabel(down)
-            axes.set_title(title)
+        axes = figure.subplots()
+        axes.set_facecolor("#f3f3f3")
+        axes.imshow(np.ma.masked_invalid(part), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        for row, column in np.argwhere(part >= 0.005):
+            share = part[row, column]
+            colour = "white" if share > 0.55 else "black"
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+        axes.set_xticks(np.arange(len(names)), names, rotation=90)
+        axes.set_yticks(np.arange(len(names)), names)
+        axes.grid(visible=False)
+        axes.set_xlabel(across)
+        axes.set_ylabel(down)
 
     alt = f"{across} against {down} for {len(classes)} classes, in per cent."
-    return draw(
-        paint, width=max(side, 3.4), height=(side + 0.1) * len(panels), alt=alt.capitalize(), caption=caption
-    )
+    return draw(paint, width=max(side, 4.0), height=side + 0.1, alt=alt.capitalize(), caption=caption)
 
 
 def reliability_picture(evidence: Evidence) -> Picture | None:
@@ -267,6 +272,7 @@ def reliability_picture(evidence: Evidence) -> Picture | None:
             edges[:-1], bins.entries, np.diff(edges), align="edge", color=LIGHT, edgecolor="#555555", lw=0.6
         )
         lower.set_yscale("log")
+        _plain_numbers(lower.yaxis)
         lower.set_ylabel("labels")
         lower.set_xlabel("probability the model gives")
         lower.set_xlim(0, 1)
@@ -275,10 +281,16 @@ def reliability_picture(evidence: Evidence) -> Picture | None:
         f"given {given:.0%}, found {found:.0%}" for given, found in zip(mean, share, strict=True)
     )
     caption = (
-        "Can a probability be taken at its word? Dots below the line: the model claims too much; above: too little. "
+        "Can a probability be taken at its word? Dots below the line: it claims too much; above: too little. "
         "Bars: how many known labels have such a probability."
     )
     return draw(paint, height=3.9, alt=alt + ".", caption=caption)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Write 100 and not a power of ten, which needs the formula language that class names must not reach."""
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _column(evidence: Evidence, key: str) -> Floats:

@@ -35,7 +35,8 @@ def state_bars(evidence: Evidence) -> Picture:
         axes = figure.subplots()
         y = np.arange(len(order))
         axes.barh(y, present[order], color=DARK, label="known present")
-        axes.barh(y, absent[order], left=present[order], color=LIGHT, label="known absent")
+        if absent.any():
+            axes.barh(y, absent[order], left=present[order], color=LIGHT, label="known absent")
         left = (present + absent)[order]
         axes.barh(
             y,
@@ -69,7 +70,7 @@ def state_bars(evidence: Evidence) -> Picture:
 
 
 def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> Picture | None:
-    """Draw loss and scores by epoch, with the moment at which the method changed its mind about the labels."""
+    """Draw loss and scores by epoch, with the moment at which the method changed its mind."""
     series = _series(progress)
     loss = series.pop("train_loss", None)
     shares = {
@@ -121,7 +122,8 @@ def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> 
             )
         grid[-1].set_xlabel("epoch, counted from 0")
 
-    alt = f"Training curves over {len(progress)} epochs: {', '.join(name for _, lines in panels for name in lines)}."
+    names = [name for _, lines in panels for name in lines]
+    alt = f"Training curves over {len(progress)} epochs: {', '.join(names)}."
     if loss is not None:
         alt += f" The loss goes from {loss[1][0]:.3g} to {loss[1][-1]:.3g}."
     caption = "How training went, epoch by epoch."
@@ -132,7 +134,7 @@ def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> 
 
 
 def _series(progress: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Return (epochs, values) of every figure that has a number; a gap where training went back to an epoch."""
+    """Return (epochs, values) of every figure that is a number, with a gap where training went back."""
     series: dict[str, tuple[list[float], list[float]]] = {}
     for position, record in enumerate(progress):
         now = float(record.get("epoch", position))
@@ -150,7 +152,7 @@ def _series(progress: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float
 
 
 def recovery_bars(evidence: Evidence, counts: ClassCounts) -> Picture:
-    """Draw for each class how many hidden present labels were found and missed, and how many claims are wrong."""
+    """Draw for each class how many hidden labels were found and missed, and how many claims are wrong."""
     hidden = counts.found + counts.missed
     order, note = shown_classes(np.argsort(-hidden, kind="stable"))
 
@@ -186,8 +188,8 @@ def recovery_bars(evidence: Evidence, counts: ClassCounts) -> Picture:
         figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4)
 
     alt = (
-        f"Bars for each class: of {hidden.sum():.0f} hidden present labels {counts.found.sum():.0f} were recovered "
-        f"and {counts.missed.sum():.0f} missed; {counts.wrong.sum():.0f} claims are wrong."
+        f"Bars for each class: of {hidden.sum():.0f} hidden present labels {counts.found.sum():.0f} were "
+        f"recovered and {counts.missed.sum():.0f} missed; {counts.wrong.sum():.0f} claims are wrong."
     )
-    caption = "To the right: labels that are truly there and were hidden from the method. To the left: claims that are wrong."
+    caption = "Right: labels that are there and were hidden from the method. Left: claims that are wrong."
     return draw(paint, height=1.2 + 0.21 * len(order), alt=alt, caption=caption + note)
