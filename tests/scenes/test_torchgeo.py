@@ -80,6 +80,7 @@ def test_all_bands_keep_their_number_type_and_place(eurosat: Path) -> None:
     scenes = open_scenes(f"torchgeo:EuroSAT,split=train,root={eurosat}")
     assert scenes.read(1).dtype == np.uint16
     assert scenes.contract.gsd_m == 10
+    assert scenes.contract.names[:3] == ("B01", "B02", "B03")
     assert len(scenes.contract.names) == 13
 
 

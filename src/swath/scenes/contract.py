@@ -20,8 +20,8 @@ __all__ = ["BandContract"]
 class BandContract:
     """Names, units, statistics and nodata of the bands, the ground sampling distance and the classes.
 
-    A value in physical units is ``stored * scale + offset``. A model sees ``(value - mean) / std``, and 0 where a
-    pixel is invalid. Statistics are computed once, on valid training pixels, and applied once.
+    A value in physical units is ``stored * scale + offset``. A model sees ``(value - mean) / std``, and 0
+    where a pixel is invalid. Statistics are computed once, on valid training pixels, and applied once.
 
     Args:
         names: Band names in the order they are stored, all different, such as ``("B04", "B03", "B02")``.

@@ -41,6 +41,8 @@ class FileScenes(SceneSource):
         nodata: Number that marks pixels without data in all images, instead of what the files say; NaN is
             allowed.
 
+        band_names: Names of the bands in all images, instead of what the files say.
+
     Raises:
         SceneError: No image can be read at all.
         InputError: There is no scene.
@@ -55,6 +57,7 @@ class FileScenes(SceneSource):
         name: str,
         columns: Mapping[str, npt.NDArray[Any]] | None = None,
         nodata: float | None = None,
+        band_names: Sequence[str] | None = None,
     ) -> None:
         if not members:
             raise InputError(f"{name} holds no scene. At least one image is needed.")
@@ -63,6 +66,7 @@ class FileScenes(SceneSource):
         self._files = files
         self._members = members
         self._nodata = nodata
+        self._band_names = None if band_names is None else tuple(band_names)
         self._format = self._first_format()
         self.contract = self._format.contract.with_classes(labels.classes, labels.exclusive)
         known = {"path": np.array(members), **(columns or {})}
@@ -80,7 +84,7 @@ class FileScenes(SceneSource):
         name, where = self._members[index], self.describe(index)
         with self._files.open(name) as file:
             image, header = read_image(file, where, self._files.path(name))
-        header = self._with_nodata(header)
+        header = self._as_told(header)
         if _kept_format(header) != _kept_format(self._format):
             raise self._difference(index, header)
         check_pixels(image, self.contract.nodata, where)
@@ -129,7 +133,7 @@ class FileScenes(SceneSource):
         where = self._files.where(name)
         try:
             with self._files.open(name) as file:
-                return self._with_nodata(read_header(file, where, self._files.path(name)))
+                return self._as_told(read_header(file, where, self._files.path(name)))
         except SceneError as error:
             return error
 
@@ -145,8 +149,14 @@ class FileScenes(SceneSource):
             f"images lie in another folder than the table, name it with images=FOLDER."
         ) from first
 
-    def _with_nodata(self, header: ImageHeader) -> ImageHeader:
-        return header if self._nodata is None else dataclasses.replace(header, nodata=float(self._nodata))
+    def _as_told(self, header: ImageHeader) -> ImageHeader:
+        """Return the header with what the source was told instead of what the file says."""
+        if self._nodata is not None:
+            header = dataclasses.replace(header, nodata=float(self._nodata))
+        # Another number of bands stays as it is: it is reported as a difference between images.
+        if self._band_names is not None and len(self._band_names) == len(header.names):
+            header = dataclasses.replace(header, names=self._band_names)
+        return header
 
 
 class _Columns(Mapping[str, npt.NDArray[Any]]):

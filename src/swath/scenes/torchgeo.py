@@ -62,8 +62,8 @@ def open_torchgeo(name: str, options: Mapping[str, str]) -> SceneSource:
         return files
     if len(parts) > 1:
         raise InputError(
-            f"TorchGeo's {name} has the splits {', '.join(parts)}, which only TorchGeo itself can read. Choose "
-            f"one of them with split=NAME."
+            f"TorchGeo's {name} has the splits {', '.join(parts)}, which only TorchGeo itself can read. "
+            f"Choose one of them with split=NAME."
         )
     split, data_set = next(iter(parts.items()))
     return TorchGeoScenes(data_set, name=name, split=split)
@@ -187,14 +187,14 @@ def _as_files(parts: Mapping[str, Any], name: str) -> FileScenes | None:
         if not samples or not all_bands or not all(isinstance(path, str) for path, _ in samples):
             return None
     first = next(iter(parts.values()))
+    bands = getattr(first, "all_band_names", None)
     paths, index = zip(*(sample for part in parts.values() for sample in part.samples), strict=True)
     split = np.repeat(list(parts), [len(part.samples) for part in parts.values()])
     folder = Folder(Path(first.root))
     members = [Path(path).absolute().relative_to(folder.root).as_posix() for path in paths]
     columns = {"split": split} if all(parts) else {}
-    return FileScenes(
-        folder, members, LabelTable.from_class_index(first.classes, index), name=name, columns=columns
-    )
+    labels = LabelTable.from_class_index(first.classes, index)
+    return FileScenes(folder, members, labels, name=name, columns=columns, band_names=bands)
 
 
 def _classification_data_sets(datasets: Any) -> dict[str, type]:
