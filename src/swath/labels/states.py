@@ -6,7 +6,7 @@ code reads as unknown, so no stored value can turn "unknown" into "absent" by ac
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Any, Final
 
 __all__ = ["ABSENT", "PRESENT", "UNKNOWN", "is_absent", "is_known", "is_present", "is_unknown"]
 
@@ -14,25 +14,25 @@ PRESENT: Final = 1
 ABSENT: Final = 0
 UNKNOWN: Final = -1
 
-# NumPy arrays and torch tensors compare alike; naming neither keeps this module free of torch.
-Array = TypeVar("Array")
+# A NumPy array or a torch tensor: they compare alike, and naming neither keeps this module free of torch.
+Array = Any
 
 
 def is_present(state: Array) -> Array:
     """Return where somebody saw the class (NumPy array or torch tensor in, the same kind of boolean out)."""
-    return state == PRESENT  # type: ignore[return-value]
+    return state == PRESENT
 
 
 def is_absent(state: Array) -> Array:
     """Return where somebody looked and the class is not there."""
-    return state == ABSENT  # type: ignore[return-value]
+    return state == ABSENT
 
 
 def is_unknown(state: Array) -> Array:
     """Return where nobody said: any negative code."""
-    return state < 0  # type: ignore[operator,no-any-return]
+    return state < 0
 
 
 def is_known(state: Array) -> Array:
     """Return where somebody said, present or absent."""
-    return state >= 0  # type: ignore[operator,no-any-return]
+    return state >= 0

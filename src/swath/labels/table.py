@@ -55,7 +55,9 @@ class LabelTable:
             raise LabelError("A label table without classes was given; at least one class name is needed.")
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice:
-            raise LabelError(f"Class names are given more than once: {', '.join(twice)}. Rename or merge them.")
+            raise LabelError(
+                f"Class names are given more than once: {', '.join(twice)}. Rename or merge them."
+            )
         if state.ndim != 2 or state.shape[1] != len(classes):
             raise LabelError(
                 f"Label states of shape {state.shape} were given for {len(classes)} classes; expected "
@@ -76,7 +78,9 @@ class LabelTable:
             if value is not None:
                 value = np.asarray(value, dtype=dtype)
                 if value.shape != state.shape:
-                    raise LabelError(f"{name} has shape {value.shape}; expected {state.shape}, as the states.")
+                    raise LabelError(
+                        f"{name} has shape {value.shape}; expected {state.shape}, as the states."
+                    )
                 object.__setattr__(self, name, value)
         if self.confidence is not None:
             known = self.confidence[is_known(state)]
@@ -84,7 +88,7 @@ class LabelTable:
                 raise LabelError("Confidences of known labels must lie in [0, 1] and be numbers.")
         if self.source is not None:
             known_source = self.source[is_known(state)]
-            if known_source.size and not (0 <= known_source.min() and known_source.max() < len(self.sources)):
+            if known_source.size and not (known_source.min() >= 0 and known_source.max() < len(self.sources)):
                 raise LabelError(f"Label sources must index the {len(self.sources)} names in `sources`.")
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +26,7 @@ def assume_negative_loss(logits: Tensor, state: Tensor) -> Tensor:
         AN loss of Cole et al. 2021 (arXiv 2106.09708).
 
     Example:
+        >>> import torch
         >>> round(float(assume_negative_loss(torch.zeros(1, 2), torch.tensor([[1, -1]]))), 4)
         0.6931
     """
@@ -38,6 +38,7 @@ class AssumeNegative(Method):
     """Assumed-negative training for multi-label scenes.
 
     Example:
+        >>> import torch
         >>> method = AssumeNegative()
         >>> batch = Batch(image=torch.zeros(1, 2), labels=torch.tensor([[1, -1]]), index=torch.tensor([0]))
         >>> round(float(method.loss(nn.Identity(), batch)), 4)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swath.errors import InputError, RunError
+from swath.errors import InputError
 from swath.tasks.train import train
 
 if TYPE_CHECKING:
@@ -136,7 +134,6 @@ def _row(source: SceneSource, data: Any, folder: Path, options: dict[str, Any]) 
     from swath.tasks.train import resume
     from swath.training.run import load_run
 
-    started = time.perf_counter()
     if (folder / "config.yaml").exists():
         before = load_run(folder).config
         differing = [name for name, value in options.items() if before.get(name) != value]

@@ -184,7 +184,7 @@ def _same_classes(labels: LabelTable, contract: BandContract, name: str) -> Labe
 def _notes(
     store: PackedScenes, parts: Mapping[str, Rows], labels: LabelTable, lost: Mapping[str, Any], split: str
 ) -> dict[str, Any]:
-    positive = is_present(labels.state).any(axis=0)
+    positive = is_present(labels.state).any(axis=0).tolist()
     return {
         "lost": dict(lost),
         "split": split,

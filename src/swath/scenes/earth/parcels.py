@@ -64,7 +64,7 @@ def find_blocks(world: World, window: Window, warp: tuple[Float, Float], spacing
         + (unit(keys, 12, 12) * inside).astype(np.int64)
         - window.left[:, None, None]
     )
-    near, south_of, east_of = _nearest_first(south_of, east_of, window, spacing)
+    near, south_of, east_of = _near_centres(south_of, east_of, window, spacing)
     keys = np.take_along_axis(keys.reshape(batch, -1), near, axis=1)
 
     x = np.arange(window.width, dtype=np.float32)[None, None, :] + warp[0]
@@ -103,10 +103,10 @@ def find_blocks(world: World, window: Window, warp: tuple[Float, Float], spacing
     )
 
 
-def _nearest_first(
+def _near_centres(
     south_of: NDArray[np.int64], east_of: NDArray[np.int64], window: Window, spacing: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return number, row and column of the centres that can be a pixel's nearest or second, nearest first."""
+    """Return number, row and column of the centres that can be a pixel's nearest or second."""
     batch = len(window.top)
     south_of, east_of = south_of.reshape(batch, -1), east_of.reshape(batch, -1)
     outside_y = np.maximum(np.maximum(-_REACH - south_of, south_of - window.height - _REACH), 0)
@@ -114,7 +114,8 @@ def _nearest_first(
     away = outside_y**2 + outside_x**2
     # The centres are so evenly spread that a pixel's two nearest lie within 1.25 times their mean distance.
     count = int((away <= (1.25 * spacing) ** 2).sum(axis=1).max())
-    near = np.argsort(away, axis=1, kind="stable")[:, :count]
+    # In the order of the lattice, so that equal distances are told apart in the same way from every window.
+    near = np.sort(np.argsort(away, axis=1)[:, :count], axis=1)
     south_near, east_near = np.take_along_axis(south_of, near, 1), np.take_along_axis(east_of, near, 1)
     return near, south_near.astype(np.int32), east_near.astype(np.int32)
 
