@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -34,26 +36,22 @@ def make_timm_encoder(name: str, *, bands: int, size: int, pretrained: bool = Fa
     configuration = timm.models.get_pretrained_cfg(name)
     # Transformers with position embeddings are built for one size; the others take what comes.
     fixed = configuration is not None and configuration.fixed_input_size
+    options: dict[str, Any] = {"in_chans": bands, "num_classes": 0} | ({"img_size": size} if fixed else {})
     try:
-        network = timm.create_model(
-            name,
-            pretrained=pretrained,
-            in_chans=bands,
-            num_classes=0,
-            **({"img_size": size} if fixed else {}),
-        )
+        network = timm.create_model(name, pretrained=pretrained, **options)
     except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
         hint = "Without a network, put the weights into the Hugging Face cache first. " if pretrained else ""
         raise InputError(
             f"timm cannot build {name!r} for {bands} bands at {size} x {size} px: {error}. {hint}"
             f"`swath encoders` lists others."
         ) from error
-    network.num_features = _pooled_width(network, name, bands, size)
+    # Some families pool to more than they call num_features.
+    setattr(network, "num_features", _pooled_width(network, name, bands, size))  # noqa: B010
     return network
 
 
 def _pooled_width(network: nn.Module, name: str, bands: int, size: int) -> int:
-    """Return the width of the pooled features; some families pool to more than they call num_features."""
+    """Return the width of the pooled features."""
     was_training = network.training
     network.eval()
     try:

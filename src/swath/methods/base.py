@@ -35,7 +35,8 @@ class Method(nn.Module):
     """How to learn from what the labels say.
 
     A method owns the loss and any state (averaged networks, memory per scene, trigger, weights). All of it lives
-    in buffers and parameters, so it is saved, restored exactly and the same on several processes.
+    in buffers and parameters, so it is saved, restored exactly and the same on several processes. They hold finite
+    numbers: a NaN or an infinity is never stored, because in a checkpoint it means damage.
 
     The loop calls the moments in this order: ``start`` once; then for each step ``loss`` and ``after_step``; after
     each epoch ``after_epoch``; at the end ``deployed``. Parameters of the method are trained with the model's; a
@@ -45,7 +46,10 @@ class Method(nn.Module):
         exclusive: Whether the method is for single-label (True) or multi-label (False) tables.
         per_scene: Names of buffers with one row per training scene. A process changes only rows of the scenes it
             is given; the loop makes them the same on every process at an epoch's end, before ``after_epoch``.
-        rolls_back: Whether ``after_epoch`` may return an epoch to return to; the loop then keeps every epoch.
+        rolls_back: Whether ``after_epoch`` may still return an epoch to go back to; the loop then keeps the
+            epochs. Once it can no longer, False lets the loop remove them.
+        earliest_return: The first epoch that ``after_epoch`` may still return; it only grows. Older ones are not
+            kept.
         survives_roll_back: Names of buffers that a roll-back leaves as they are, such as "the trigger has fired".
         seed: Set by the loop before ``start``.
         epoch: The running epoch, counted from 0, set by the loop.
@@ -56,6 +60,7 @@ class Method(nn.Module):
     exclusive: ClassVar[bool] = False
     per_scene: ClassVar[Sequence[str]] = ()
     rolls_back: bool = False
+    earliest_return: int = 0
     survives_roll_back: ClassVar[Sequence[str]] = ()
     seed: int = 0
     epoch: int = 0

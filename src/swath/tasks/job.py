@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import yaml
-from accelerate import PartialState
 from torch import nn
 
 from swath.encoders import SceneModel, build_model
@@ -26,6 +25,7 @@ from swath.methods import METHODS, Method
 from swath.scenes.source import SceneSource
 from swath.tasks.evidence import write_evidence
 from swath.tasks.prepare import Prepared, prepare
+from swath.training.checkpoint import Shelf
 from swath.training.loop import fit, make_accelerator
 from swath.training.predict import probabilities
 from swath.training.run import Run, load_run, save_model
@@ -44,7 +44,7 @@ def start_folder(folder: Path, options: Mapping[str, Any]) -> None:
         OutputError: The folder exists or cannot be written.
     """
     _check(options)
-    state = PartialState()
+    state = make_accelerator(options["precision"])
     with state.main_process_first():
         if not state.is_main_process:
             return
@@ -110,8 +110,7 @@ def run_job(
     if accelerator.is_main_process:
         if not (folder / "report.html").exists():
             write_evidence(run, prepared)
-        for name in ("checkpoint.safetensors", "best.safetensors"):
-            (folder / name).unlink(missing_ok=True)
+        Shelf(folder).clear()
     accelerator.wait_for_everyone()
     return run
 

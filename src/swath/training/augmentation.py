@@ -91,7 +91,7 @@ def _resample(
     affine[:, 0, 0] = affine[:, 1, 1] = scale
     room = (1 - scale)[:, None] * generator.uniform(-1, 1, (total, 2))
     if "shifts" in names:
-        # Whole pixels, so that a shift alone copies values and interpolates nothing.
+        # Whole pixels, so that a shift alone copies values.
         pixels = np.rint(generator.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, (total, 2)) * [width, height])
         room = room + 2 * pixels / [width, height]
     affine[:, :, 2] = room

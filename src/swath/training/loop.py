@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from swath.errors import InputError, RunError
-from swath.files import append_line, write_text
 from swath.labels import LabelTable
 from swath.methods import Batch, Method
 from swath.randomness import stream
 from swath.training.augmentation import augment
-from swath.training.checkpoint import Checkpoint, load_module, read_tensors, write_tensors
-from swath.training.progress import EpochBar, json_line
+from swath.training.keeper import Keeper
+from swath.training.processes import agree, floating_tensors, make_accelerator, same_for_all
+from swath.training.progress import EpochBar
 from swath.training.settings import Settings
 
 __all__ = ["ReadBatch", "Rows", "fit", "make_accelerator"]
@@ -31,25 +32,6 @@ __all__ = ["ReadBatch", "Rows", "fit", "make_accelerator"]
 Rows = npt.NDArray[np.int64]
 # Normalised images (len(rows), bands, H, W) float32 by row, a whole batch at a time.
 ReadBatch = Callable[[Rows], Tensor]
-
-
-class _Learner(nn.Module):
-    """Model and method as one module, so that a method may use the model as often as it likes in one step."""
-
-    def __init__(self, model: nn.Module, method: Method) -> None:
-        super().__init__()
-        self.model = model
-        self.method = method
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.method.loss(self.model, batch)
-
-
-def make_accelerator(precision: str = "no") -> Accelerator:
-    """Return the Accelerate front for this process: device, mixed precision, other processes."""
-    # Buffers hold memory of each process's own scenes; copying rank 0's over them would lose it.
-    keep_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[keep_buffers])
 
 
 def fit(
@@ -85,141 +67,191 @@ def fit(
         The network to keep, on its device and in evaluation mode, and one record per epoch.
 
     Raises:
+        InputError: There are too few scenes for the processes, or numbers of rows and labels differ.
         LabelError: The method cannot learn from these labels.
         RunError: The loss is no longer finite, or the checkpoint does not fit.
         OutputError: A checkpoint cannot be written; the older one is still there.
+
+    Example:
+        >>> import tempfile
+        >>> from swath.encoders import build_model
+        >>> from swath.methods import METHODS
+        >>> images, labels = torch.rand(8, 3, 16, 16), LabelTable(("water",), np.ones((8, 1), np.int8))
+        >>> model = build_model("scene_mixer", ("red", "green", "blue"), labels.classes, size=16)
+        >>> _, history = fit(model, METHODS["assume-negative"](), lambda rows: images[rows], np.arange(8), labels,
+        ...                  Settings(epochs=2, batch_size=4), Path(tempfile.mkdtemp()))
+        >>> [record["epoch"] for record in history]
+        [0, 1]
     """
     accelerator = accelerator or make_accelerator(settings.precision)
-    device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
-    steps = math.ceil(len(rows) / settings.batch_size)
-    if len(rows) < 2 * world:
-        raise InputError(f"{len(rows)} training scenes were given; expected at least {2 * world}.")
+    _check_sizes(rows, labels, settings, accelerator.num_processes)
     method.seed, method.epochs = settings.seed, settings.epochs
-    model.to(device)
+    model.to(accelerator.device)
     method.start(labels, model)
-    method.to(device)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, method, settings), fused=True)
-    scales = [group["lr_scale"] for group in optimizer.param_groups]
-    learner, optimizer = accelerator.prepare(_Learner(model, method), optimizer)
-    history: list[dict[str, Any]] = []
-    state: dict[str, Any] = {"epoch": 0, "best": None, "best_epoch": None}
-    checkpoint = Checkpoint(model, method, getattr(optimizer, "optimizer", optimizer), history, state)
-    if (folder / "checkpoint.safetensors").exists():
-        checkpoint.restore(folder / "checkpoint.safetensors")
-    if accelerator.is_main_process:
-        # Lines of an epoch that was cut short before its checkpoint would otherwise stand twice.
-        write_text(folder / "progress.jsonl", "".join(json_line(record) + "\n" for record in history))
-    tensors = {
-        key: None if value is None else torch.from_numpy(value) for key, value in _per_scene(labels, domain)
-    }
-
+    method.to(accelerator.device)
+    epochs = _Epochs(accelerator, model, method, read, rows, labels, settings, domain)
+    keeper = Keeper(accelerator, model, method, epochs.optimizer, folder, _identity(rows, labels, settings))
+    keeper.resume()
+    history = keeper.history
+    patience = math.inf if settings.patience is None else settings.patience
+    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with (
-        EpochBar(settings.epochs, steps, shown=accelerator.is_main_process) as bar,
+        EpochBar(settings.epochs, epochs.steps, shown=accelerator.is_main_process) as bar,
         ThreadPoolExecutor(1) as pool,
+        torch.random.fork_rng(cuda),
     ):
-        while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
-            epoch = state["epoch"]
-            method.epoch = epoch
-            learner.train()
-            started, total_loss = time.perf_counter(), torch.zeros((), device=device)
-            owned = np.zeros(len(rows), bool)
-            batches = _prefetch(
-                pool, read, rows, _epoch_order(len(rows), steps, settings.seed, epoch), world, rank
-            )
-            for position, (indices, whole, first, images) in enumerate(batches):
-                method.step = epoch * steps + position
-                owned[indices] = True
-                rate = settings.rate(method.step, steps)
-                for group, scale in zip(optimizer.param_groups, scales, strict=True):
-                    group["lr"] = rate * scale
-                # Dropout and the like: the same numbers again after a resume, others on each process.
-                torch.manual_seed(int(stream(settings.seed, "torch", method.step, rank).integers(2**62)))
-                changed = augment(
-                    images.to(device, non_blocking=True),
-                    settings.augment,
-                    stream(settings.seed, "augmentation", method.step),
-                    total=whole,
-                    first=first,
-                )
-                index = torch.from_numpy(indices)
-                batch = Batch(image=changed, index=index.to(device))
-                batch.update(
-                    {key: value[index].to(device) for key, value in tensors.items() if value is not None}
-                )
-                loss = learner(batch)
-                # Processes average their gradients; parts may differ in size by one scene.
-                accelerator.backward(loss * (len(indices) * world / whole))
-                if settings.clip_norm is not None:
-                    accelerator.clip_grad_norm_(learner.parameters(), settings.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-                method.after_step(model)
-                total_loss += loss.detach() * (len(indices) / len(rows))
-                bar.step()
-            total_loss = accelerator.reduce(total_loss, reduction="sum")
-            _make_processes_agree(accelerator, model, method, owned)
-            seconds = time.perf_counter() - started
-            record: dict[str, Any] = {
-                "epoch": epoch,
-                "step": method.step + 1,
-                "train_loss": float(total_loss),
-                "learning_rate": rate,
-                "seconds": round(seconds, 3),
-                "scenes_per_second": round(len(rows) / seconds, 1),
-            }
-            if not math.isfinite(record["train_loss"]):
-                raise RunError(
-                    f"The loss became {record['train_loss']} in epoch {epoch}. Lower the learning rate "
-                    f"(now {settings.learning_rate:g}) or set clip_norm; the checkpoint of the epoch before is in {folder}."
-                )
+        while keeper.epoch < settings.epochs and keeper.epochs_without_gain() < patience:
+            epoch = method.epoch = keeper.epoch
+            record = epochs.run(epoch, pool, bar)
+            _check_finite(record, model, method, settings, folder)
             history.append(record)
+            returns = method.rolls_back
             back_to = method.after_epoch(epoch, history)
-            kept = accelerator.unwrap_model(method.deployed(model))
+            kept = method.deployed(model)
             if validate is not None:
-                record["validation_score"] = score = validate(kept)
-                if state["best"] is None or score > state["best"]:
-                    state["best"], state["best_epoch"] = score, epoch
-                    if accelerator.is_main_process:
-                        write_tensors(folder / "best.safetensors", kept.state_dict(), {"epoch": epoch})
+                record["validation_score"] = _score(validate, kept, accelerator)
+                keeper.judge(epoch, record["validation_score"], kept)
             if on_epoch is not None:
                 on_epoch(method, kept, record)
-            state["epoch"] = epoch + 1
-            if accelerator.is_main_process:
-                if method.rolls_back:
-                    checkpoint.save(folder / "epochs" / f"{epoch}.safetensors")
-                if back_to is not None:
-                    _roll_back(checkpoint, folder, back_to)
-                checkpoint.save(folder / "checkpoint.safetensors")
-                append_line(folder / "progress.jsonl", json_line(record))
-            accelerator.wait_for_everyone()
-            if back_to is not None and not accelerator.is_main_process:
-                _roll_back(checkpoint, folder, back_to)
+            keeper.close(epoch, returns=returns, back_to=back_to)
             bar.epoch(record)
-    kept = accelerator.unwrap_model(method.deployed(model))
+    kept = method.deployed(model)
     if validate is not None:
-        best, _ = read_tensors(folder / "best.safetensors")
-        load_module(kept, best, what="best.safetensors")
-    kept.eval()
-    return kept, history
+        keeper.load_best(kept)
+    return kept.eval(), history
 
 
-def _epoch_order(scenes: int, steps: int, seed: int, epoch: int) -> list[Rows]:
-    """Return the epoch's batches: every scene once, sizes that differ by at most one, so none is tiny."""
-    return np.array_split(stream(seed, "order", epoch).permutation(scenes), steps)
+class _Learner(nn.Module):
+    """Model and method as one module, so that a method may use the model as often as it likes in one step."""
+
+    def __init__(self, model: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.method.loss(self.model, batch)
 
 
-def _prefetch(
-    pool: ThreadPoolExecutor, read: ReadBatch, rows: Rows, order: list[Rows], world: int, rank: int
-) -> Iterator[tuple[Rows, int, int, Tensor]]:
-    """Yield this process's part of each batch (indices, whole batch size, position, images), one ahead."""
-    parts = [np.array_split(batch, world) for batch in order]
-    mine = [part[rank] for part in parts]
-    coming = pool.submit(read, rows[mine[0]])
-    for position, indices in enumerate(mine):
-        images = coming.result()
-        if position + 1 < len(mine):
-            coming = pool.submit(read, rows[mine[position + 1]])
-        yield indices, len(order[position]), sum(map(len, parts[position][:rank])), images
+class _Epochs:
+    """The steps of an epoch, and what they have in common."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        method: Method,
+        read: ReadBatch,
+        rows: Rows,
+        labels: LabelTable,
+        settings: Settings,
+        domain: npt.NDArray[np.int64] | None,
+    ) -> None:
+        self._accelerator, self._model, self._method = accelerator, model, method
+        self._read, self._rows, self._settings = read, rows, settings
+        # Batches differ in size by at most one, and each process gets at least two scenes of each: batch
+        # normalisation cannot work with one.
+        fewest = 2 * accelerator.num_processes
+        self.steps = max(1, min(math.ceil(len(rows) / settings.batch_size), len(rows) // fewest))
+        optimizer = torch.optim.AdamW(_parameter_groups(model, method, settings), fused=True)
+        self._scales = [group["lr_scale"] for group in optimizer.param_groups]
+        self._learner, self._stepper = accelerator.prepare(_Learner(model, method), optimizer)
+        self.optimizer: torch.optim.Optimizer = getattr(self._stepper, "optimizer", optimizer)
+        columns = {
+            "labels": labels.state,
+            "confidence": labels.confidence,
+            "source": labels.source,
+            "domain": domain,
+        }
+        self._columns = {
+            name: torch.from_numpy(values) for name, values in columns.items() if values is not None
+        }
+
+    def run(self, epoch: int, pool: ThreadPoolExecutor, bar: EpochBar) -> dict[str, Any]:
+        """Train for one epoch, bring the processes together, and return the epoch's record."""
+        accelerator, method, settings = self._accelerator, self._method, self._settings
+        scenes, rate = len(self._rows), 0.0
+        self._learner.train()
+        started, total_loss = time.perf_counter(), torch.zeros((), device=accelerator.device)
+        owned = np.zeros(scenes, bool)
+        for position, (indices, whole, first, images) in enumerate(self._batches(epoch, pool)):
+            method.step = epoch * self.steps + position
+            owned[indices] = True
+            rate = settings.rate(method.step, self.steps)
+            for group, scale in zip(self._stepper.param_groups, self._scales, strict=True):
+                group["lr"] = rate * scale
+            loss = self._learner(self._batch(indices, whole, first, images))
+            # Processes average their gradients; parts may differ in size by one scene.
+            accelerator.backward(loss * (len(indices) * accelerator.num_processes / whole))
+            if settings.clip_norm is not None:
+                accelerator.clip_grad_norm_(self._learner.parameters(), settings.clip_norm)
+            self._stepper.step()
+            self._stepper.zero_grad()
+            method.after_step(self._model)
+            total_loss += loss.detach() * (len(indices) / scenes)
+            bar.step()
+        total_loss = accelerator.reduce(total_loss, reduction="sum")
+        agree(accelerator, self._model, method, owned)
+        train_loss = float(total_loss)  # waits for the device, so before the clock is read
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": epoch,
+            "step": method.step + 1,
+            "train_loss": train_loss,
+            "learning_rate": rate,
+            "seconds": round(seconds, 3),
+            "scenes_per_second": round(scenes / seconds, 1),
+        }
+
+    def _batch(self, indices: Rows, whole: int, first: int, images: Tensor) -> Batch:
+        """Return this process's part of a step's batch, augmented, on the device."""
+        device, seed, step = self._accelerator.device, self._settings.seed, self._method.step
+        # Dropout and the like: the same numbers again after a resume, others on each process.
+        rank = self._accelerator.process_index
+        torch.manual_seed(int(stream(seed, "torch", step, rank).integers(2**62)))
+        changed = augment(
+            images.to(device, non_blocking=True),
+            self._settings.augment,
+            stream(seed, "augmentation", step),
+            total=whole,
+            first=first,
+        )
+        index = torch.from_numpy(indices)
+        batch = Batch(image=changed, index=index.to(device))
+        batch.update({name: values[index].to(device) for name, values in self._columns.items()})
+        return batch
+
+    def _batches(self, epoch: int, pool: ThreadPoolExecutor) -> Iterator[tuple[Rows, int, int, Tensor]]:
+        """Yield this process's part of each batch (indices, whole batch size, position, images), one ahead."""
+        world, rank = self._accelerator.num_processes, self._accelerator.process_index
+        order = stream(self._settings.seed, "order", epoch).permutation(len(self._rows))
+        parts = [np.array_split(batch, world) for batch in np.array_split(order, self.steps)]
+        coming = pool.submit(self._read, self._rows[parts[0][rank]])
+        for position, part in enumerate(parts):
+            images = coming.result()
+            if position + 1 < self.steps:
+                coming = pool.submit(self._read, self._rows[parts[position + 1][rank]])
+            yield part[rank], sum(map(len, part)), sum(map(len, part[:rank])), images
+
+
+def _check_sizes(rows: Rows, labels: LabelTable, settings: Settings, world: int) -> None:
+    if len(rows) != len(labels):
+        raise InputError(
+            f"{len(rows)} rows were given with labels of {len(labels)} scenes; expected as many."
+        )
+    for name, value in (("training scenes", len(rows)), ("scenes in a batch", settings.batch_size)):
+        if value < 2 * world:
+            raise InputError(
+                f"{value} {name} were given; expected at least {2 * world}, two for each of {world} process(es)."
+            )
+
+
+def _identity(rows: Rows, labels: LabelTable, settings: Settings) -> dict[str, Any]:
+    """Return what has to be the same for a training to go on: its settings, scenes and labels."""
+    scenes = hashlib.sha256()
+    for part in (rows, labels.state, labels.confidence, labels.source):
+        scenes.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+    return {**dataclasses.asdict(settings), "scenes and labels": scenes.hexdigest()[:16]}
 
 
 def _parameter_groups(model: nn.Module, method: Method, settings: Settings) -> list[dict[str, Any]]:
@@ -237,49 +269,29 @@ def _parameter_groups(model: nn.Module, method: Method, settings: Settings) -> l
     ]
 
 
-def _per_scene(labels: LabelTable, domain: npt.NDArray[np.int64] | None) -> list[tuple[str, Any]]:
-    return [
-        ("labels", labels.state),
-        ("confidence", labels.confidence),
-        ("source", labels.source),
-        ("domain", domain),
-    ]
-
-
-def _make_processes_agree(
-    accelerator: Accelerator, model: nn.Module, method: Method, owned: npt.NDArray[np.bool_]
+def _check_finite(
+    record: dict[str, Any], model: nn.Module, method: Method, settings: Settings, folder: Path
 ) -> None:
-    """Give every process the same memory of every scene, and the same running statistics."""
-    if accelerator.num_processes == 1:
-        return
-    per_scene = set(method.per_scene)
-    mine = torch.from_numpy(owned).to(accelerator.device)
-    for name, buffer in method.named_buffers():
-        if name in per_scene:
-            # Each scene was on exactly one process, so the sum of the owned rows is the whole.
-            own = torch.where(mine.view(-1, *[1] * (buffer.ndim - 1)), buffer, torch.zeros_like(buffer))
-            buffer.copy_(accelerator.reduce(own, reduction="sum"))
-        elif buffer.is_floating_point():
-            buffer.copy_(accelerator.reduce(buffer, reduction="mean"))
-    for buffer in model.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(accelerator.reduce(buffer, reduction="mean"))
+    """Stop before numbers that are none reach a checkpoint."""
+    broken = [] if math.isfinite(record["train_loss"]) else [f"the loss became {record['train_loss']}"]
+    broken += [
+        f"{name} holds NaN or infinity"
+        for name, value in floating_tensors(model, method)
+        if not bool(torch.isfinite(value).all())
+    ]
+    if broken:
+        raise RunError(
+            f"In epoch {record['epoch']} {broken[0]}. Lower the learning rate (now {settings.learning_rate:g}) or "
+            f"set clip_norm; the checkpoint of the epoch before, if there was one, is in {folder}."
+        )
 
 
-def _roll_back(checkpoint: Checkpoint, folder: Path, epoch: int) -> None:
-    """Bring model, method and optimiser back to an epoch's end; epoch count and history go on."""
-    history, extra = list(checkpoint.history), dict(checkpoint.extra)
-    method = cast(Method, checkpoint.method)
-    decided = {name: method.get_buffer(name).clone() for name in method.survives_roll_back}
-    checkpoint.restore(folder / "epochs" / f"{epoch}.safetensors")
-    checkpoint.history[:] = history
-    checkpoint.extra.clear()
-    checkpoint.extra.update(extra)
-    for name, value in decided.items():
-        method.get_buffer(name).copy_(value)
-
-
-def _out_of_patience(state: dict[str, Any], settings: Settings) -> bool:
-    if settings.patience is None or state["best_epoch"] is None:
-        return False
-    return bool(state["epoch"] - 1 - state["best_epoch"] >= settings.patience)
+def _score(validate: Callable[[nn.Module], float], kept: nn.Module, accelerator: Accelerator) -> float:
+    # One process looks for all, so that all stop at the same epoch.
+    score = same_for_all(accelerator, validate(kept) if accelerator.is_main_process else 0.0)
+    if not math.isfinite(score):
+        raise RunError(
+            f"The validation score is {score}, so no epoch can be chosen by it. Give more validation scenes, with "
+            f"known labels of every kind, or train without validation."
+        )
+    return score

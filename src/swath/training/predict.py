@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from swath.encoders import SceneModel
-from swath.training.loop import Rows, ReadBatch
+from swath.training.loop import ReadBatch, Rows
 
 __all__ = ["probabilities"]
 

@@ -7,12 +7,24 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
+from swath.errors import InputError
+
 __all__ = ["EpochBar", "json_line"]
 
 
 def json_line(record: dict[str, Any]) -> str:
-    """Return one strict-JSON line for ``progress.jsonl``."""
-    return json.dumps(record, allow_nan=False)
+    """Return one strict-JSON line for ``progress.jsonl``.
+
+    Raises:
+        InputError: A method or a caller added what JSON cannot hold.
+    """
+    try:
+        return json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The record of epoch {record.get('epoch')} holds what JSON cannot: {error}. Give plain, finite numbers "
+            f"(None where there is none); it holds {record}."
+        ) from error
 
 
 class EpochBar:

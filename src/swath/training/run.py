@@ -53,7 +53,7 @@ def load_model(folder: Path) -> SceneModel:
     """
     # The card beside the weights is for people; the copy inside the weights' file cannot be parted from them.
     tensors, notes = read_tensors(folder / "model.safetensors")
-    card = notes.get("card")
+    card: Any = notes.get("card")
     try:
         if card["format"] != FORMAT:
             raise RunError(

@@ -24,7 +24,7 @@ class Settings:
         weight_decay: Decoupled weight decay of AdamW.
         schedule: ``cosine`` falls to zero at the end; ``constant`` stays.
         warmup_epochs: Epochs over which the learning rate rises linearly from zero.
-        clip_norm: Largest norm of the gradient, or None for no clipping.
+        clip_norm: Largest norm of the gradient (over all parameters together), or None for no clipping.
         augment: Names from :data:`swath.training.augmentation.AUGMENTATIONS`.
         precision: ``no`` (float32), ``bf16`` or ``fp16`` mixed precision.
         patience: Stop after this many epochs without a better validation score; None runs all epochs.
@@ -54,10 +54,10 @@ class Settings:
                 raise InputError(f"{name} is {getattr(self, name)}; expected {smallest} or more.")
         for name in ("learning_rate", "clip_norm", "patience"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}; expected a number above 0.")
         for name in ("weight_decay", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         for name, choices in (("schedule", ("cosine", "constant")), ("precision", ("no", "bf16", "fp16"))):
             if getattr(self, name) not in choices:
@@ -65,7 +65,7 @@ class Settings:
         check_augmentations(self.augment)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
-        """Return the learning rate of a step (counted from 0), a pure function so that a resume needs no state.
+        """Return the learning rate of a step (counted from 0), a pure function: a resume needs no state.
 
         Example:
             >>> settings = Settings(epochs=2, learning_rate=1.0, warmup_epochs=1)
