@@ -33,7 +33,9 @@ def test_fires_soon_after_the_turn(epochs: int, turn: int) -> None:
     assert turn <= fired <= turn + trigger.patience + trigger.window
     assert trigger.reason == "peak"
     assert trigger.starts_at == fired + 1
-    assert abs(trigger.peak() - turn) <= trigger.window
+    peak = trigger.peak()
+    assert peak is not None
+    assert abs(peak - turn) <= trigger.window
 
 
 def test_noise_of_the_size_seen_in_training_does_not_fire_it_early() -> None:
@@ -49,6 +51,12 @@ def test_fires_at_the_latest_epoch_without_a_peak(slope: float) -> None:
     trigger = EarlyLearningTrigger(40, latest=0.5)
     fired = fire(trigger, 0.2 + slope * np.arange(40))
     assert (fired, trigger.reason) == (19, "latest")
+
+
+def test_a_fall_below_where_it_rose_from_does_not_hide_the_peak() -> None:
+    trigger = EarlyLearningTrigger(40)
+    assert fire(trigger, np.array([0.5, 0.1, 0.2, 0.3, 0.3, 0.3, 0.2, 0.1, *[0.0] * 32])) == 8
+    assert (trigger.reason, trigger.peak()) == ("peak", 5)
 
 
 def test_falling_all_the_time_waits_for_the_latest_epoch() -> None:

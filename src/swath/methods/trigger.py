@@ -41,8 +41,8 @@ def unknown_confidence(probability: Tensor, unknown: Tensor) -> float:
 class EarlyLearningTrigger(nn.Module):
     """Fires once a signal that rose while the network was learning has begun to fall, or when time is up.
 
-    The signal is smoothed over a few epochs; its peak is sought after its lowest point, because predictions
-    start near a half and sink before anything is learned. All state lies in buffers, so a resumed run decides
+    The signal is smoothed over a few epochs; its peak is the end of its largest rise, because predictions start
+    near a half and sink before anything is learned. All state lies in buffers, so a resumed run decides
     as an uninterrupted one would.
 
     Args:
@@ -108,11 +108,14 @@ class EarlyLearningTrigger(nn.Module):
         parts = (seen[max(0, end - self.window) : end] for end in range(1, len(seen) + 1))
         return [sum(part) / len(part) for part in parts]
 
-    def peak(self) -> int:
-        """Return the epoch (from 0) of the highest smoothed signal after the lowest one."""
-        smooth = self.smoothed()
-        trough = min(range(len(smooth)), key=smooth.__getitem__)
-        return max(range(trough, len(smooth)), key=smooth.__getitem__)
+    def peak(self) -> int | None:
+        """Return the epoch (from 0) that ends the largest rise of the smoothed signal, None if it never rose."""
+        highest, rise, lowest = None, 0.0, math.inf
+        for epoch, value in enumerate(self.smoothed()):
+            lowest = min(lowest, value)
+            if value - lowest > rise:
+                highest, rise = epoch, value - lowest
+        return highest
 
     def update(self, value: float) -> bool:
         """Take one epoch's signal and say whether the trigger fires now.
@@ -136,9 +139,8 @@ class EarlyLearningTrigger(nn.Module):
         if self.fired:
             return False
         done = int(self.length)
-        smooth, peak = self.smoothed(), self.peak()
-        rose = smooth[peak] > min(smooth)
-        if done >= self.earliest and rose and done - 1 - peak >= self.patience:
+        peak = self.peak()
+        if peak is not None and done >= self.earliest and done - 1 - peak >= self.patience:
             self._fire("peak")
         elif done >= self.latest:
             self._fire("latest")
