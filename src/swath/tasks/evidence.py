@@ -135,8 +135,8 @@ def _facts(config: Mapping[str, Any], prepared: Prepared) -> DataFacts:
 def _said(lost: Mapping[str, Any]) -> str:
     if not lost:
         return ""
-    text = f"{lost['how']}, seed {lost['seed']}: of {lost['present_before']} present and {lost['absent_before']} absent "
-    text += f"labels, {lost['present_after']} and {lost['absent_after']} are known to the method"
+    text = f"{lost['how']}, seed {lost['seed']}: of {lost['present_before']} present and {lost['absent_before']} "
+    text += f"absent labels, {lost['present_after']} and {lost['absent_after']} are known to the method"
     return text + (f"; {lost['wrong']} of them are wrong" if lost["wrong"] else "")
 
 

@@ -31,7 +31,7 @@ from swath.training.predict import probabilities
 from swath.training.run import Run, load_run, save_model
 from swath.training.settings import Settings
 
-__all__ = ["run_job", "start_folder"]
+__all__ = ["remove_unstarted", "run_job", "start_folder"]
 
 OnEpoch = Callable[[Method, nn.Module, dict[str, Any]], None]
 
@@ -74,12 +74,7 @@ def run_job(
         The finished run.
     """
     accelerator = make_accelerator(options["precision"])
-    try:
-        prepared = prepare(options, data)
-    except BaseException:
-        if accelerator.is_main_process:
-            _remove_unstarted(folder)
-        raise
+    prepared = prepare(options, data)
     if not (folder / "model.safetensors").exists():
         method = _method(options)
         _check_kind(options["method"], method, prepared)
@@ -115,10 +110,13 @@ def run_job(
     return run
 
 
-def _remove_unstarted(folder: Path) -> None:
-    """Remove a run's folder in which nothing has begun, so that the corrected command finds its place free."""
-    if [path.name for path in folder.iterdir()] == ["config.yaml"]:
-        (folder / "config.yaml").unlink()
+def remove_unstarted(folder: Path) -> None:
+    """Remove a new run's folder if it failed before its first epoch ended, so that its place is free again."""
+    if not PartialState().is_main_process or (folder / "checkpoint.safetensors").exists():
+        return
+    for name in ("config.yaml", "scenes.parquet", "progress.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody put a file of their own into it
         folder.rmdir()
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from swath.errors import RunError
+from swath.errors import RunError, SwathError
 
 # What is slow to import (torch) is imported when it is used, so that `swath train --help` answers at once.
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def train(
         'multi-label'
     """
     options = {name: value for name, value in locals().items() if name not in ("model", "data", "out")}
-    from swath.tasks.job import run_job, start_folder
+    from swath.tasks.job import remove_unstarted, run_job, start_folder
 
     source = None if isinstance(data, str | os.PathLike) else data
     where = source.name if source is not None else str(data)
@@ -117,7 +117,11 @@ def train(
     if model is not None:
         options |= {"encoder": model.name, "size": model.size}
     start_folder(Path(out), options)
-    return run_job(Path(out), options, source, model)
+    try:
+        return run_job(Path(out), options, source, model)
+    except SwathError:
+        remove_unstarted(Path(out))
+        raise
 
 
 def resume(run: str | os.PathLike[str], data: SceneSource | None = None) -> Run:
