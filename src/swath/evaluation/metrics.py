@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix
 
 from swath.errors import InputError
 from swath.evaluation.calibration import Bins, calibration_error, scene_bins
@@ -85,12 +84,8 @@ def confusion(labels: LabelTable, probability: npt.ArrayLike) -> npt.NDArray[np.
     _, scores = _checked(labels.state, probability)
     known = labels.class_index >= 0
     classes = len(labels.classes)
-    if not known.any():
-        return np.zeros((classes, classes), np.int64)
-    matrix: npt.NDArray[np.int64] = confusion_matrix(
-        labels.class_index[known], scores[known].argmax(axis=1), labels=np.arange(classes)
-    )
-    return matrix
+    cell = labels.class_index[known] * classes + scores[known].argmax(axis=1)
+    return np.bincount(cell, minlength=classes**2).reshape(classes, classes)
 
 
 class ClassCounts(NamedTuple):

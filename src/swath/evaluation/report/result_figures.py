@@ -238,7 +238,10 @@ def _matrix(
         for row, column in np.argwhere(part >= 0.005):
             share = part[row, column]
             colour = "white" if share > 0.55 else "black"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+            text = axes.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=colour
+            )
+            text.set_in_layout(False)  # inside its cell anyway; asking each for its size is slow
         axes.set_xticks(np.arange(len(names)), names, rotation=90)
         axes.set_yticks(np.arange(len(names)), names)
         axes.grid(visible=False)
