@@ -166,7 +166,7 @@ def _farmland(
     ground.lay(bare, "bare-soil", soil, "soil-dark", moist, clods)
 
     orchard = (kind >= 0.59) & (kind < 0.77)
-    spacing = np.float32(3.2) + np.float32(1.0) * unit(key, 14, 6)
+    spacing = np.float32(3.6) + np.float32(1.2) * unit(key, 14, 6)
     tree = np.cos(parcels.across * (_TURN / spacing)) * np.float32(0.5) + np.cos(
         parcels.along * (_TURN / spacing)
     ) * np.float32(0.5)
