@@ -1,0 +1,38 @@
+"""Every registered method keeps the contract; a new one is tested by being registered."""
+
+from pathlib import Path
+
+import pytest
+
+from swath.methods import METHODS
+from swath.testing import MethodTester
+from swath.testing.processes import run_processes
+
+# Options that switch on what the defaults leave off; every method is tested with its defaults as well.
+FURTHER = {
+    "CalibratingFromTheStart": ("adagc", {"start_epoch": 0, "mixup": 0.4}),
+    "RollingBack": ("adagc", {"roll_back": True}),
+}
+CASES = {name.title().replace("-", ""): (name, {}) for name in METHODS} | FURTHER
+
+
+@pytest.fixture(scope="module")
+def trained_together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # All methods in one pair of processes: starting Python and torch costs more than the trainings.
+    folder = tmp_path_factory.mktemp("together")
+    run_processes(Path(__file__), [f"Test{case}" for case in CASES], folder)
+    return folder
+
+
+class _Registered(MethodTester):
+    @pytest.mark.slow
+    def test_two_processes_agree_at_every_epochs_end(self, trained_together: Path) -> None:
+        self.check_processes(trained_together / type(self).__name__)
+
+
+for _case, (_name, _options) in CASES.items():
+    globals()[f"Test{_case}"] = type(
+        f"Test{_case}",
+        (_Registered,),
+        {"method": METHODS[_name], "options": _options, "__module__": __name__},
+    )
