@@ -1,5 +1,8 @@
 """Measures against scikit-learn and against their definitions; unknown labels change nothing."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -210,3 +213,9 @@ def test_bad_options_and_labels_are_refused():
         evaluate_probability(state, probability, "ab", exclusive=False, draws=0)
     with pytest.raises(LabelError, match="present classes"):
         evaluate_probability(state + 1, probability, "ab", exclusive=True)
+
+
+def test_measures_load_neither_torch_nor_matplotlib():
+    code = "import sys, swath.evaluation as e; e.average_precision; print({'torch', 'matplotlib'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"

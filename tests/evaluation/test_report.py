@@ -74,7 +74,7 @@ def evidence_of(classes, *, train=24, test=30, exclusive=False, **changes):
             test_state, test_probability, classes, exclusive=exclusive, draws=20
         ),
         "progress": [{"epoch": e, "train_loss": 1 / (e + 1), "confidence": 0.1 * e} for e in range(6)],
-        "method": {"name": "adagc", "trigger_epoch": 3, "trigger_reason": "it was time"},
+        "method": {"name": "adagc", "calibrating_from": 3, "trigger_reason": "it was time"},
         "config": {"size": 64, "method_options": {"strength": None}},
         "command": "swath train DATA --out RUN",
         "selection": "The last epoch is kept.",
@@ -186,7 +186,7 @@ def test_names_are_shown_as_they_are_and_never_as_markup(tmp_path):
             lambda: evidence_of(
                 ["a", "b"],
                 progress=[{"epoch": e, "train_loss": 1.0, "map": 0.5} for e in (0, 1, 2, 1, 2)],
-                method={"name": "adagc", "trigger_epoch": None},
+                method={"name": "adagc", "calibrating_from": None},
             ),
             id="rolled back, no trigger",
         ),
@@ -230,23 +230,40 @@ def test_evidence_that_does_not_fit_is_refused(tmp_path):
 
 ROWS = [
     {"method": method, "seed": seed, "map_macro": score + seed / 100, "f1_macro": score / 2, "kappa": None,
-     "seconds": 5.0 + seed, "report": f"{method}-{seed}/report.html"}
+     "seconds": 5.0 + seed, "run": f"{method}-{seed}"}
     for method, score in (("all-known", 0.9), ("assume-negative", 0.7), ("adagc", 0.85))
     for seed in (0, 1, 2)
 ]  # fmt: skip
 
 
-def test_the_comparison_has_means_spreads_and_the_gap(tmp_path):
+def test_the_comparison_has_means_spreads_and_the_gap(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     lines = comparison_table(ROWS).splitlines()
     assert lines[0].split()[:4] == ["method", "runs", "mAP", "mF1"]
     assert "91.0 ± 1.0" in lines[1]
     assert len({line.index("mAP") + 3 for line in lines[:1]} | {lines[1].index("±") + 5}) == 1
-    text, page = read(write_comparison(tmp_path, ROWS, title="A < B"))
+    text, page = read(write_comparison(".", ROWS, title="A < B"))
     assert_self_contained(text, page)
     said = " ".join(page.text)
     assert "adagc goes 75 % in mAP and 75 % in mF1 of the way from assume-negative to all-known." in said
     assert "A < B" in said
     assert "kappa" not in said
+    links = [value for _, name, value in page.attributes if name == "href"]
+    assert links == [f"{row['run']}/report.html" for row in ROWS]
+
+
+def test_links_lead_to_the_runs_wherever_they_are_and_never_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"method": "m", "seed": 0, "map_macro": 0.5, "run": str(tmp_path / "runs" / "a b#1")},
+        {"method": "m", "seed": 1, "map_macro": 0.5, "run": "page/javascript:alert(1)"},
+    ]
+    text, page = read(write_comparison(tmp_path / "page", rows))
+    assert_self_contained(text, page)
+    assert [value for _, name, value in page.attributes if name == "href"] == [
+        "../runs/a%20b%231/report.html",
+        "javascript%3Aalert%281%29/report.html",
+    ]
 
 
 def test_one_run_has_no_spread_and_no_runs_are_refused(tmp_path):

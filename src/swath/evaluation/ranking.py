@@ -11,8 +11,8 @@ from swath.labels import is_known, is_present
 
 __all__ = ["PrecisionCurve", "SceneRanks", "scene_ranks"]
 
-# Draws worked on together: the temporary arrays of 5,000 scenes then stay inside the processor's cache.
-_DRAWS_AT_ONCE = 32
+# Bounds the temporary arrays (2 MB each, about a processor's cache) whatever the number of scenes.
+_COUNTS_AT_ONCE = 500_000
 
 
 class PrecisionCurve:
@@ -53,8 +53,9 @@ class PrecisionCurve:
         value = np.full(len(weight), np.nan)
         if not self.defined:
             return value
-        for start in range(0, len(weight), _DRAWS_AT_ONCE):
-            part = slice(start, start + _DRAWS_AT_ONCE)
+        step = max(1, _COUNTS_AT_ONCE // len(self.scene))
+        for start in range(0, len(weight), step):
+            part = slice(start, start + step)
             counts = np.ascontiguousarray(weight[part].T)[self.scene]
             present = counts[self.present]
             counted = counts.cumsum(axis=0, dtype=np.int32)

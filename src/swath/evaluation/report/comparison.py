@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,8 +75,8 @@ def write_comparison(
 
     Args:
         folder: Where the page goes.
-        rows: One for each run, as for :func:`comparison_table`; a key ``report`` makes a link to that run's
-            page, relative to the folder.
+        rows: One for each run, as for :func:`comparison_table`; a key ``run``, the run's folder,
+            makes a link to its report.
         title: Heading of the page.
 
     Returns:
@@ -97,7 +98,7 @@ def write_comparison(
             {
                 "method": row["method"],
                 "seed": row.get("seed", "–"),
-                "report": row.get("report", ""),
+                "report": _link(path.parent, row["run"]) if row.get("run") else "",
                 "cells": [_cell(_finite([row.get(key)]), share) for key, _, share in _present(rows)],
             }
             for row in rows
@@ -106,6 +107,11 @@ def write_comparison(
     }
     write_text(path, render("comparison.html.j2", content))
     return path
+
+
+def _link(folder: Path, run: str | os.PathLike[str]) -> str:
+    """Return the address of a run's report as seen from the folder; quoted, so that no name becomes a protocol."""
+    return quote((Path(os.path.relpath(run, folder)) / "report.html").as_posix())
 
 
 def _present(rows: Sequence[Row]) -> list[tuple[str, str, bool]]:

@@ -68,7 +68,8 @@ class Evidence:
         train_truth: (training scenes, classes) states before labels were lost, or None without such a truth.
         train_probability: (training scenes, classes) in [0, 1], or None if they were not computed.
         progress: One record for each epoch, as in ``progress.jsonl``.
-        method: The method's ``name`` and what its ``report()`` says, such as ``trigger_epoch``.
+        method: The method's ``name`` and what its ``report()`` says, such as ``calibrating_from``, the
+            epoch of its trigger (marked in the curves).
         config: The options of the run.
         command: The command line that repeats the run.
         selection: How the weights that the run keeps were chosen, and whether that looked at clean labels.

@@ -88,7 +88,7 @@ def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> 
     ]
     if not panels:
         return None
-    trigger = method.get("trigger_epoch")
+    trigger = method.get("calibrating_from")
     moment = trigger if isinstance(trigger, int | float) and math.isfinite(trigger) else None
 
     def paint(figure: Figure) -> None:
