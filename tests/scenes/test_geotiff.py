@@ -297,3 +297,34 @@ def test_whole_real_scenes_open_with_their_nodata(real_data: Path) -> None:
     assert 0 < header.contract.valid(image).mean() < 1
     assert read_image_file(real_data / "scenes" / "aquileia-s2-l2a-2019-04-16.tif")[1].gsd_m is None
     assert read_image_file(real_data / "scenes" / "olinda-landsat7.tif")[0].shape == (6, 352, 349)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"transform": rasterio.Affine(float("nan"), 0, 0, 0, -10, 0)},
+        {"transform": rasterio.Affine(0, 0, 0, 0, 0, 0)},
+        {"crs": 'LOCAL_CS["somewhere",UNIT["metre",1]]'},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # while writing
+def test_places_that_make_no_sense_count_as_none(tmp_path: Path, place: dict[str, Any]) -> None:
+    header = read_image_file(write(tmp_path / "a.tif", np.ones((1, 4, 4), np.uint8), **place))[1]
+    assert header.centre is None
+    assert header.gsd_m is None
+
+
+def test_another_planet_has_no_common_coordinates(tmp_path: Path) -> None:
+    two_classes(tmp_path)
+    moon = (
+        'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],'
+        'UNIT["degree",0.0174532925199433]]'
+    )
+    write(tmp_path / "water" / "b.tif", np.ones((2, 4, 4), np.uint16), crs=moon)
+    scenes = open_scenes(tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"1 scenes have coordinates in .*Moon.* cannot be brought to EPSG:6933"
+    ):
+        columns = {name: scenes.columns[name] for name in scenes.columns}
+    assert np.isfinite(columns["x"]).tolist() == [True, True, False]
+    assert columns["crs"].tolist() == ["EPSG:6933", "EPSG:6933", ""]

@@ -243,3 +243,22 @@ def test_pipes_devices_and_folders_are_no_images(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
         with pytest.raises(SceneError, match="not a regular file"):
             read_image_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tiff_header(4, 4, bands=65_535), "65535 bands by its header; at most 4096"),
+        (tiff_header(0, 0), "cannot be opened"),
+        (png_header(0, 0), r"no pixels|cannot be read"),
+    ],
+    ids=["65535-bands", "tiff-zero-size", "png-zero-size"],
+)
+def test_headers_that_make_no_sense_end_at_once(content: bytes, said: str) -> None:
+    with pytest.raises(SceneError, match=said):
+        read_image(io.BytesIO(content), "strange")
+
+
+def test_a_chain_of_images_that_leads_back_to_itself_ends() -> None:
+    content = tiff_header(4, 4)[:-4] + struct.pack("<L", 8)
+    assert read_image(io.BytesIO(content), "endless")[0].shape == (1, 4, 4)

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from PIL import Image
 
 from swath.errors import InputError, LabelError, SceneError, SwathError, UnknownNameError
@@ -240,3 +242,18 @@ def test_uc_merced_has_17_labels_and_carries_the_scene(real_data: Path) -> None:
     assert scenes.read(7).dtype == np.uint8
     assert scenes.read(7).shape == (3, 128, 128)
     assert open_scenes(real_data / "ucm-multilabel" / "labels.csv").fingerprint() == scenes.fingerprint()
+
+
+@given(
+    some.one_of(
+        some.binary(max_size=80), some.text(alphabet='image,;\t|"\n01.x é', max_size=80).map(str.encode)
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_any_bytes_are_a_table_or_an_error_of_swath(content: bytes) -> None:
+    for head in (b"", b"image,water\n", b"image;labels\n", b"PAR1"):
+        try:
+            table = read_table(head + content, "t.csv")
+        except SwathError:
+            continue
+        assert len(table.images) == len(table.labels) > 0

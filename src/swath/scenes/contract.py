@@ -105,8 +105,8 @@ class BandContract:
         if missing:
             raise ContractError(
                 f"{what} does not have the bands that are needed. Missing: {', '.join(missing)}. Found: "
-                f"{', '.join(found)}. Needed: {', '.join(self.names)}. Rename the bands if they are the same, "
-                f"or choose a model trained on the bands found."
+                f"{', '.join(found)}. Needed: {', '.join(self.names)}. Rename the bands if they are the "
+                f"same, or choose a model trained on the bands found."
             )
         return [list(found).index(name) for name in self.names]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
@@ -34,6 +35,9 @@ ENVIRONMENT: Final = {
 }
 EQUAL_AREA: Final = "EPSG:6933"
 """World-wide metres, for scenes whose coordinates are in several systems."""
+
+# GDAL's own errors (CPLE) reach the caller from some functions as they are.
+_ERRORS: Final = (RasterioError, CPLE_BaseError, OSError, ValueError)
 
 # warnings.catch_warnings changes the filters of the whole process, so only one thread may be inside.
 _opening = threading.Lock()
@@ -65,11 +69,13 @@ def opened(source: Path | bytes, driver: str, where: str) -> Iterator[Any]:
                 else:
                     # Absolute, so that no name can read as one of GDAL's connection strings.
                     raster = stack.enter_context(rasterio.open(source.absolute(), driver=driver))
-        except (RasterioError, OSError, ValueError) as error:
+        except _ERRORS as error:
             raise SceneError(
                 f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or "
                 f"download it again, or leave it out."
             ) from error
+        # First by the number of bands alone: asking about each of many bands takes long.
+        check_size(raster.height, raster.width, raster.count, 1, where)
         check_size(raster.height, raster.width, raster.count, _itemsize(raster, where), where)
         yield raster
 
@@ -83,33 +89,38 @@ def header(raster: Any, where: str) -> ImageHeader:
     Raises:
         SceneError: Its bands have several number types or nodata values, or complex numbers.
     """
-    bands = _bands(raster)
-    dtypes = {raster.dtypes[band - 1] for band in bands}
-    nodata = {_plain(raster.nodatavals[band - 1]) for band in bands}
+    kept = _bands(raster)
+
+    # Each property asks GDAL about every band, so it is read once.
+    def of_kept(values: Sequence[Any]) -> list[Any]:
+        return [values[band - 1] for band in kept]
+
+    dtypes, nodatavals = set(of_kept(raster.dtypes)), of_kept(raster.nodatavals)
+    nodata = {_plain(value) for value in nodatavals}
     if len(dtypes) > 1 or len(nodata) > 1:
         raise SceneError(
             f"{where} has bands of several number types ({', '.join(sorted(dtypes))}) or nodata values "
             f"({', '.join(sorted(nodata))}). Write it with one type and one nodata value."
         )
     dtype = dtypes.pop()
-    described = [raster.descriptions[band - 1] for band in bands]
-    scale = tuple(float(raster.scales[band - 1]) for band in bands)
-    offset = tuple(float(raster.offsets[band - 1]) for band in bands)
-    units = {raster.units[band - 1] or "" for band in bands}
+    described = of_kept(raster.descriptions)
+    scale = tuple(map(float, of_kept(raster.scales)))
+    offset = tuple(map(float, of_kept(raster.offsets)))
+    units = {unit or "" for unit in of_kept(raster.units)}
     unit = units.pop() if len(units) == 1 else ""
-    names = tuple(described) if all(described) else band_names(len(bands), dtype)
+    names = tuple(described) if all(described) else band_names(len(kept), dtype)
     if len(set(names)) < len(names):
         raise SceneError(
             f"{where} has bands of the same name: {', '.join(names)}. Give each its own description."
         )
     if dtype == "uint8" and not any(described) and not unit and set(scale) == {1.0} and set(offset) == {0.0}:
-        scale, unit = (1 / 255,) * len(bands), "display"
+        scale, unit = (1 / 255,) * len(kept), "display"
     if not np.isfinite([*scale, *offset]).all() or 0 in scale:
         raise SceneError(
             f"{where} states scales {scale} and offsets {offset}; they must be finite, scales not 0."
         )
     gsd_m, crs, centre = _georeference(raster)
-    value = raster.nodatavals[bands[0] - 1]
+    value = nodatavals[0]
     return ImageHeader(
         names,
         dtype,
@@ -133,7 +144,7 @@ def pixels(raster: Any, where: str) -> npt.NDArray[Any]:
     """
     try:
         image: npt.NDArray[Any] = raster.read(_bands(raster))
-    except (RasterioError, OSError, ValueError) as error:
+    except _ERRORS as error:
         raise SceneError(
             f"{where} is damaged or cut short: {error}. Copy or download it again, or leave it out."
         ) from error
@@ -158,8 +169,17 @@ def common_coordinates(headers: list[ImageHeader | None]) -> dict[str, npt.NDArr
             x[row], y[row] = found.centre
     common = next(iter(rows), "") if len(rows) < 2 else EQUAL_AREA
     for crs, members in rows.items():
-        if crs != common:
+        if crs == common:
+            continue
+        try:
             x[members], y[members] = transform_points(crs, common, x[members], y[members])
+        except _ERRORS:  # such as a coordinate system of another planet
+            x[members], y[members] = np.nan, np.nan
+            warnings.warn(
+                f"{len(members)} scenes have coordinates in {crs[:100]}, which cannot be brought to {common}; they "
+                f"count as without coordinates.",
+                stacklevel=2,
+            )
     return {"x": x, "y": y, "crs": np.where(np.isnan(x), "", common)}
 
 
@@ -185,14 +205,16 @@ def _itemsize(raster: Any, where: str) -> int:
 
 def _georeference(raster: Any) -> tuple[float | None, str, tuple[float, float] | None]:
     grid = raster.transform
-    if raster.crs is None or grid.is_identity or not np.isfinite(grid[:6]).all():
+    crs = raster.crs
+    placed = crs is not None and (crs.is_projected or crs.is_geographic)
+    if not placed or grid.is_identity or not np.isfinite(grid[:6]).all():
         return None, "", None
     column, row = raster.width / 2, raster.height / 2
     x, y = grid.a * column + grid.b * row + grid.c, grid.d * column + grid.e * row + grid.f
-    in_metres = raster.crs.is_projected and raster.crs.linear_units_factor[1] == 1.0
+    in_metres = crs.is_projected and crs.linear_units_factor[1] == 1.0
     # The root of a pixel's area, which also holds for rotated grids.
     gsd_m = float(abs(grid.determinant) ** 0.5) if in_metres and grid.determinant else None
-    return gsd_m, raster.crs.to_string(), (float(x), float(y))
+    return gsd_m, crs.to_string(), (float(x), float(y))
 
 
 def _plain(value: float | None) -> str:

@@ -29,6 +29,9 @@ IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".j2k
 PIXEL_LIMIT: Final = 100_000_000
 """Most pixels (height x width) that a scene may have; a header that says more is refused before decoding."""
 
+BAND_LIMIT: Final = 4096
+"""Most bands that a scene may have."""
+
 BYTE_LIMIT: Final = 4 * 2**30
 """Most bytes that a decoded scene may have, over all bands."""
 
@@ -185,6 +188,11 @@ def check_size(height: int, width: int, bands: int, itemsize: int, where: str) -
     """Raise if a header promises an image that is empty or too large to decode."""
     if min(height, width, bands) < 1:
         raise SceneError(f"{where} has no pixels: its header says {width} x {height} px, {bands} bands.")
+    if bands > BAND_LIMIT:
+        raise SceneError(
+            f"{where} has {bands} bands by its header; at most {BAND_LIMIT} are read. Choose the bands that matter, or "
+            f"leave it out if its header is wrong."
+        )
     if height * width > PIXEL_LIMIT or height * width * bands * itemsize > BYTE_LIMIT:
         raise SceneError(
             f"{where} is too large for one scene: its header says {width} x {height} px and {bands} bands "
