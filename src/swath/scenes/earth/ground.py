@@ -95,11 +95,11 @@ def survey(world: World, window: Window) -> Ground:
     medium = world.noise("medium", window, 4)
     coarse = world.noise("coarse", window, 16)
     # In steps of 1/8 pixel, so that distances are the same from every window.
-    warp = tuple(
+    warp_east, warp_south = (
         np.round(np.clip(world.octaves(name, window, {32: 1.6, 8: 0.35}), -7, 7) * 8) / np.float32(8)
         for name in ("warp east", "warp south")
     )
-    blocks = find_blocks(world, window, (warp[0], warp[1]), _SPACING)
+    blocks = find_blocks(world, window, (warp_east, warp_south), _SPACING)
     parcels = split_block(blocks)
     ground = Ground(
         land_cover=np.zeros(shape, np.uint8),
@@ -132,47 +132,41 @@ def _farmland(
     """Lay fields, meadows, orchards and ploughed land, each parcel its own."""
     everywhere = np.ones(fine.shape, bool)
     key = parcels.key
-    # Neighbours tend to grow the same: half of the parcels follow their block.
+    # Neighbours tend to grow the same: most parcels follow their block.
     follows = unit(key, 0, 8) < 0.92
     kind = np.where(follows, unit(mix_bits(blocks.key ^ np.uint32(0x5BD1E995)), 6, 10), unit(key, 8, 10))
-    tone = np.float32(0.84) + np.float32(0.32) * unit(key, 18, 8)
+    tone = 0.84 + 0.32 * unit(key, 18, 8)
     stage = unit(mix_bits(key ^ np.uint32(0x27D4EB2F)), 3, 8)
-    wear = np.float32(0.06) * coarse
+    wear = 0.06 * coarse
 
     sward = _choose(stage, ("grass", "grass", "dry-grass"))
-    share = np.clip(
-        np.float32(0.86) + 2 * wear - np.float32(0.12) * stage + np.float32(0.06) * medium, 0.3, 1
-    )
-    ground.lay(everywhere, "grass", sward, "soil-brown", share, tone * (1 + wear + np.float32(0.03) * fine))
+    share = np.clip(0.86 + 2 * wear - 0.12 * stage + 0.06 * medium, 0.3, 1)
+    ground.lay(everywhere, "grass", sward, "soil-brown", share, tone * (1 + wear + 0.03 * fine))
     # Lone trees and bushes in meadows are grassland still.
-    bush = (medium + np.float32(0.5) * fine > 2.3) & (stage > 0.4)
+    bush = (medium + 0.5 * fine > 2.3) & (stage > 0.4)
     ground.lay(bush, None, "broadleaf", "grass", 0.8, 0.85)
 
-    period = np.float32(2.7) + np.float32(1.5) * unit(key, 22, 8)
+    period = 2.7 + 1.5 * unit(key, 22, 8)
     row = np.cos(parcels.across * (_TURN / period))
     crop = _choose(
         unit(mix_bits(key ^ np.uint32(0x165667B1)), 4, 10),
         ("winter-cereal", "maize", "rapeseed", "root-crop"),
     )
-    share = np.clip(np.float32(0.55) + np.float32(0.35) * stage + 2 * wear + np.float32(0.2) * row, 0.05, 1)
+    share = np.clip(0.55 + 0.35 * stage + 2 * wear + 0.2 * row, 0.05, 1)
     soil = _choose(unit(blocks.key, 21, 8), ("soil-brown", "soil-dark", "soil-light"))
-    ground.lay(
-        kind < 0.41, "crop", crop, soil, share, tone + np.float32(0.02) * fine + np.float32(0.05) * row
-    )
+    ground.lay(kind < 0.41, "crop", crop, soil, share, tone + 0.02 * fine + 0.05 * row)
 
     bare = (kind >= 0.41) & (kind < 0.59)
-    moist = np.clip(np.float32(0.7) + np.float32(0.3) * coarse + np.float32(0.1) * fine, 0, 1)
-    clods = tone * (1 + np.float32(0.05) * fine + np.float32(0.04) * medium)
+    moist = np.clip(0.7 + 0.3 * coarse + 0.1 * fine, 0, 1)
+    clods = tone * (1 + 0.05 * fine + 0.04 * medium)
     ground.lay(bare, "bare-soil", soil, "soil-dark", moist, clods)
 
     orchard = (kind >= 0.59) & (kind < 0.77)
-    spacing = np.float32(3.6) + np.float32(1.2) * unit(key, 14, 6)
-    tree = np.cos(parcels.across * (_TURN / spacing)) * np.float32(0.5) + np.cos(
-        parcels.along * (_TURN / spacing)
-    ) * np.float32(0.5)
-    crown = np.clip(np.float32(0.5) + np.float32(0.75) * tree + np.float32(0.05) * fine, 0, 1)
+    spacing = 3.6 + 1.2 * unit(key, 14, 6)
+    tree = np.cos(parcels.across * (_TURN / spacing)) * 0.5 + np.cos(parcels.along * (_TURN / spacing)) * 0.5
+    crown = np.clip(0.5 + 0.75 * tree + 0.05 * fine, 0, 1)
     floor = _choose(stage, ("grass", "dry-grass", "soil-brown"))
-    ground.lay(orchard, "orchard", "orchard-tree", floor, crown, tone * (1 - np.float32(0.12) * tree))
+    ground.lay(orchard, "orchard", "orchard-tree", floor, crown, tone * (1 - 0.12 * tree))
 
     # Parcels end in a narrow unploughed strip.
     headland = (parcels.edge < 0.55) & (kind < 0.77)
@@ -182,30 +176,29 @@ def _farmland(
 def _forest(ground: Ground, world: World, window: Window, relief: Float, fine: Float, medium: Float) -> None:
     """Lay forest with ragged edges."""
     density = world.octaves("forest", window, {128: 0.85, 40: 0.42, 8: 0.13, 4: 0.07})
-    density += np.float32(0.008) * relief
+    density += 0.008 * relief
     forest = density > 0.38
-    species = world.octaves("species", window, {160: 0.95, 32: 0.28, 8: 0.13}) + np.float32(0.012) * relief
-    crowns = np.float32(0.65) * medium + np.float32(0.6) * fine
+    species = world.octaves("species", window, {160: 0.95, 32: 0.28, 8: 0.13}) + 0.012 * relief
+    crowns = 0.65 * medium + 0.6 * fine
     broadleaf = forest & (species <= 0.15)
-    # The edge towards the light is brighter than the closed stand.
-    share = np.clip(np.float32(0.92) + np.float32(0.12) * crowns, 0.3, 1)
+    share = np.clip(0.92 + 0.12 * crowns, 0.3, 1)
     ground.lay(
         broadleaf,
         "broadleaf-forest",
         "broadleaf",
         "forest-floor",
         share,
-        np.clip(1 + np.float32(0.2) * crowns, 0.4, 1.6),
+        np.clip(1 + 0.2 * crowns, 0.4, 1.6),
     )
     conifer = forest & ~broadleaf
-    share = np.clip(np.float32(0.9) + np.float32(0.18) * fine, 0.3, 1)
+    share = np.clip(0.9 + 0.18 * fine, 0.3, 1)
     ground.lay(
         conifer,
         "conifer-forest",
         "conifer",
         "forest-floor",
         share,
-        np.clip(1 + np.float32(0.34) * fine, 0.3, 1.8),
+        np.clip(1 + 0.34 * fine, 0.3, 1.8),
     )
 
 
@@ -217,8 +210,8 @@ def _settlement(ground: Ground, blocks: Blocks, town: Mask, fine: Float, medium:
     u = blocks.east * cosine + blocks.south * sine
     v = blocks.south * cosine - blocks.east * sine
 
-    gardens = np.clip(np.float32(0.75) + np.float32(0.15) * medium, 0, 1)
-    ground.lay(town, "grass", "grass", "gravel", gardens, 1 + np.float32(0.08) * fine)
+    gardens = np.clip(0.75 + 0.15 * medium, 0, 1)
+    ground.lay(town, "grass", "grass", "gravel", gardens, 1 + 0.08 * fine)
     tree = town & (medium + fine > 1.5)
     ground.lay(tree, None, "broadleaf", "grass", 0.85, 0.85)
 
@@ -228,14 +221,14 @@ def _settlement(ground: Ground, blocks: Blocks, town: Mask, fine: Float, medium:
     house = mix_bits(key + column.astype(np.int64).astype(np.uint32) * np.uint32(0x9E3779B1))
     house = mix_bits(house + row.astype(np.int64).astype(np.uint32) * np.uint32(0x85EBCA77))
     # Half sizes and middle of the house in its lot; streets run between every third row of lots.
-    half_u = lot * (np.float32(0.20) + np.float32(0.16) * unit(house, 0, 8))
-    half_v = lot * (np.float32(0.18) + np.float32(0.12) * unit(house, 8, 8))
-    from_u = u - (column + np.float32(0.5)) * lot - (unit(house, 16, 4) - np.float32(0.5)) * np.float32(1.2)
-    from_v = v - (row + np.float32(0.5)) * lot - (unit(house, 20, 4) - np.float32(0.5)) * np.float32(0.8)
+    half_u = lot * (0.20 + 0.16 * unit(house, 0, 8))
+    half_v = lot * (0.18 + 0.12 * unit(house, 8, 8))
+    from_u = u - (column + 0.5) * lot - (unit(house, 16, 4) - 0.5) * 1.2
+    from_v = v - (row + 0.5) * lot - (unit(house, 20, 4) - 0.5) * 0.8
     street_v = np.abs(v - np.round(v / (3 * lot)) * 3 * lot)
     street_u = np.abs(u - np.round(u / (7 * lot)) * 7 * lot)
     street = (np.minimum(street_v, street_u) < 0.75) & town
-    ground.lay(street, "road", "asphalt", "gravel", 0.85, 1 + np.float32(0.05) * fine)
+    ground.lay(street, "road", "asphalt", "gravel", 0.85, 1 + 0.05 * fine)
 
     farms = (
         (blocks.edge < 9)
@@ -246,9 +239,9 @@ def _settlement(ground: Ground, blocks: Blocks, town: Mask, fine: Float, medium:
     built = (town & (unit(house, 24, 8) < 0.86)) | farms
     here = built & (np.abs(from_u) < half_u) & (np.abs(from_v) < half_v) & ~street
     # A house throws its shadow to the north, where the sun never stands.
-    north_u, north_v = from_u + np.float32(1.3) * sine, from_v + np.float32(1.3) * cosine
+    north_u, north_v = from_u + 1.3 * sine, from_v + 1.3 * cosine
     shadow = built & (np.abs(north_u) < half_u) & (np.abs(north_v) < half_v) & ~here
-    np.multiply(ground.brightness, np.float32(0.6), out=ground.brightness, where=shadow)
+    np.multiply(ground.brightness, 0.6, out=ground.brightness, where=shadow)
     pick = unit(mix_bits(house ^ np.uint32(0x68E31DA4)), 3, 8)
     roof = np.where(
         industry, _choose(pick, ("metal", "slate", "slate")), _choose(pick, ("tile", "tile", "slate"))
@@ -260,7 +253,7 @@ def _settlement(ground: Ground, blocks: Blocks, town: Mask, fine: Float, medium:
         roof.astype(np.uint8),
         "asphalt",
         0.95,
-        sunny * (np.float32(0.85) + np.float32(0.3) * unit(house, 12, 8)),
+        sunny * (0.85 + 0.3 * unit(house, 12, 8)),
     )
 
 
@@ -272,39 +265,37 @@ def _water(
     lake = -_distance_to_level(basin, 1.42)
     course = world.octaves("course", window, {160: 1.0, 48: 0.22, 16: 0.03})
     flow = world.noise("flow", window, 256)
-    half_width = np.clip(np.float32(1.2) + np.float32(1.7) * flow, 0, 6)
+    half_width = np.clip(1.2 + 1.7 * flow, 0, 6)
     river = half_width - np.abs(_distance_to_level(course, 0.0))
-    np.copyto(river, np.float32(-99), where=half_width <= 0.6)
+    np.copyto(river, -99, where=half_width <= 0.6)
     depth = np.maximum(lake, river)
 
     bank = world.octaves("bank", window, {48: 0.9, 16: 0.5, 4: 0.1})
-    marsh = (depth > np.minimum(2 + 9 * bank, 14) * np.float32(-1)) & (bank > 0.35)
-    pools = np.clip(np.float32(0.72) + np.float32(0.3) * medium + np.float32(0.2) * coarse, 0, 1)
-    ground.lay(marsh, "wetland", "reed", "water-turbid", pools, 1 + np.float32(0.1) * fine)
+    marsh = (depth > np.minimum(2 + 9 * bank, 14) * -1) & (bank > 0.35)
+    pools = np.clip(0.72 + 0.3 * medium + 0.2 * coarse, 0, 1)
+    ground.lay(marsh, "wetland", "reed", "water-turbid", pools, 1 + 0.1 * fine)
 
     dunes = world.octaves("dunes", window, {64: 0.9, 24: 0.4, 8: 0.16, 4: 0.08}) > 1.95
-    beach = ((lake > np.float32(-1.5) + np.float32(2.5) * bank) & (bank < -0.3)) | dunes
+    beach = ((lake > -1.5 + 2.5 * bank) & (bank < -0.3)) | dunes
     beach |= (river > -1.8) & (bank < -1.0)
     ripple = np.cos(
-        (window.rows % 4096).astype(np.float32) * np.float32(0.9)
-        + (window.columns % 4096).astype(np.float32) * np.float32(0.7)
-        + np.float32(2.2) * coarse
+        (window.rows % 4096).astype(np.float32) * 0.9
+        + (window.columns % 4096).astype(np.float32) * 0.7
+        + 2.2 * coarse
         + medium
     )
-    wet = np.clip(-depth / np.float32(3), 0, 1)
-    ground.lay(
-        beach, "sand", "sand-dry", "sand-wet", wet, 1 + np.float32(0.07) * ripple + np.float32(0.03) * fine
-    )
+    wet = np.clip(-depth / 3, 0, 1)
+    ground.lay(beach, "sand", "sand-dry", "sand-wet", wet, 1 + 0.07 * ripple + 0.03 * fine)
 
     water = depth > 0
-    clear = np.clip(depth / np.float32(6) + np.float32(0.15) * coarse, 0, 1)
+    clear = np.clip(depth / 6 + 0.15 * coarse, 0, 1)
     ground.lay(
         water,
         "water",
         "water-clear",
         "water-turbid",
         clear,
-        1 + np.float32(0.06) * medium + np.float32(0.06) * fine,
+        1 + 0.06 * medium + 0.06 * fine,
     )
     return water, -depth
 
@@ -327,4 +318,4 @@ def _ways(
     busy = world.noise("traffic", window, 256) > 0.55
     trunk = (np.abs(_distance_to_level(trunk_line, 0.0)) < 1.35) & busy & (shore > -8)
     surface = np.clip(np.float32(0.9) - np.float32(0.5) * (used < 0.1) * (~trunk), 0, 1)
-    ground.lay(road | trunk, "road", "asphalt", "gravel", surface, 1 + np.float32(0.05) * fine)
+    ground.lay(road | trunk, "road", "asphalt", "gravel", surface, 1 + 0.05 * fine)

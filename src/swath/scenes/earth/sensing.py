@@ -173,26 +173,26 @@ def sense(
     image = blur(reflectance, kernel)
     _air(world, window, moment, bands, image)
     _electronics(window, moment, bands, image)
-    image *= np.float32(10000)
+    image *= 10000
     # 0 is nodata, so the darkest valid number is 1.
     return np.clip(np.rint(image), 1, 65535).astype(np.uint16).swapaxes(0, 1)
 
 
 def _air(world: World, window: Window, moment: Acquisition, bands: NDArray[np.int64], image: Float) -> None:
     """Add haze, cloud shadow and thin cloud, in place; image is (bands, batch, height, width)."""
-    colour = (490 / WAVELENGTH_NM[bands]) ** np.float32(2.2)
+    colour = (490 / WAVELENGTH_NM[bands]) ** 2.2
     if moment.shadow.any() or moment.veil.any():
         cloud = world.noise("cloud", window, 32, moment.key)
-        cloud += np.float32(0.4) * world.noise("cloud", window, 8, moment.key)
+        cloud += 0.4 * world.noise("cloud", window, 8, moment.key)
         # Skylight still reaches shadows, most of it blue.
-        depth = moment.shadow[:, None, None] * np.clip(cloud * np.float32(1.2), 0, 1)
-        image *= 1 - depth * (1 - np.float32(0.35) * np.minimum(colour, 1))[:, None, None, None]
-        veil = moment.veil[:, None, None] * np.clip(np.float32(0.3) - cloud * np.float32(0.6), 0, 1)
-        image += veil * (np.float32(0.95) - image)
+        depth = moment.shadow[:, None, None] * np.clip(cloud * 1.2, 0, 1)
+        image *= 1 - depth * (1 - 0.35 * np.minimum(colour, 1))[:, None, None, None]
+        veil = moment.veil[:, None, None] * np.clip(0.3 - cloud * 0.6, 0, 1)
+        image += veil * (0.95 - image)
     if moment.haze.any():
-        uneven = 1 + np.float32(0.2) * world.noise("haze", window, 64, moment.key)
+        uneven = 1 + 0.2 * world.noise("haze", window, 64, moment.key)
         path = moment.haze[:, None, None] * uneven
-        image *= 1 - np.float32(1.2) * path
+        image *= 1 - 1.2 * path
         image += path * colour[:, None, None, None]
 
 
@@ -210,6 +210,6 @@ def _electronics(window: Window, moment: Acquisition, bands: NDArray[np.int64], 
         noise = mix_bits(per_pixel + np.uint32(0x632BE5AB * (int(band) + 1) & 0xFFFFFFFF))
         pairs = (noise & np.uint32(0x00FF00FF)) + ((noise >> np.uint32(8)) & np.uint32(0x00FF00FF))
         pairs += pairs >> np.uint32(16)
-        total = (pairs & np.uint32(0xFFFF)).astype(np.float32) - np.float32(510)
-        total *= spread / np.float32(147.8)
+        total = (pairs & np.uint32(0xFFFF)).astype(np.float32) - 510
+        total *= spread / 147.8
         image[position] += total
