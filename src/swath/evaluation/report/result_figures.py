@@ -261,15 +261,24 @@ def reliability_picture(evidence: Evidence) -> Picture | None:
         return None
     mean = bins.confidence[filled] / bins.entries[filled]
     share = bins.hits[filled] / bins.entries[filled]
-    error = np.sqrt(share * (1 - share) / bins.entries[filled])
+    low, high = _wilson(bins.hits[filled], bins.entries[filled])
 
     def paint(figure: Figure) -> None:
         axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         axes.plot([0, 1], [0, 1], ls="--", color="#777777", lw=1, label="at its word")
-        axes.errorbar(mean, share, yerr=error, fmt="o-", color=DARK, capsize=2, ms=5, label="this model")
+        axes.errorbar(
+            mean,
+            share,
+            yerr=(share - low, high - share),
+            fmt="o-",
+            color=DARK,
+            capsize=2,
+            ms=5,
+            label="this model",
+        )
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("share that is right" if evidence.exclusive else "share that is there")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
         edges = np.linspace(0, 1, len(bins.entries) + 1)
         lower.bar(
             edges[:-1], bins.entries, np.diff(edges), align="edge", color=LIGHT, edgecolor="#555555", lw=0.6
@@ -285,9 +294,19 @@ def reliability_picture(evidence: Evidence) -> Picture | None:
     )
     caption = (
         "Can a probability be taken at its word? Dots below the line: it claims too much; above: too little. "
-        "Bars: how many known labels have such a probability."
+        "Whiskers: 95 % interval of the share. Bars: how many known labels have such a probability."
     )
     return draw(paint, height=3.9, alt=alt + ".", caption=caption)
+
+
+def _wilson(hits: Floats, entries: Floats) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of a share after Wilson (1927), which stays honest for one hit out of one."""
+    z = 1.96
+    share = hits / entries
+    centre = (share + z**2 / (2 * entries)) / (1 + z**2 / entries)
+    half = z / (1 + z**2 / entries) * np.sqrt(share * (1 - share) / entries + z**2 / (4 * entries**2))
+    # Rounding must not leave the share itself outside.
+    return np.minimum(centre - half, share), np.maximum(centre + half, share)
 
 
 def _plain_numbers(axis: Axis) -> None:

@@ -129,7 +129,10 @@ def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> 
     caption = "How training went, epoch by epoch."
     if moment is not None:
         alt += f" The trigger is at epoch {moment:g}."
-        caption += " Dashed: the moment from which on unknown labels are no longer taken for absent."
+        caption += (
+            " Dashed: the moment from which on unknown labels are no longer taken for absent; the loss has other "
+            "terms from there on, so it may jump."
+        )
     return draw(paint, height=0.7 + 1.7 * len(panels), alt=alt, caption=caption)
 
 
