@@ -73,6 +73,18 @@ def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
 
     Raises:
         OutputError: The folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from swath.evaluation import evaluate_probability
+        >>> from swath.evaluation.report import DataFacts
+        >>> state, probability = np.array([[1], [0]], np.int8), np.array([[0.9], [0.2]])
+        >>> evaluation = evaluate_probability(state, probability, ["water"], exclusive=False, draws=5)
+        >>> evidence = Evidence(
+        ...     "A run", ["water"], False, DataFacts("two ponds", 4, 2, 2), state, state, probability, evaluation
+        ... )
+        >>> write_report(tempfile.mkdtemp(), evidence).name
+        'report.html'
     """
     path = Path(folder) / "report.html"
     labels = LabelTable(tuple(evidence.classes), evidence.test_state, exclusive=evidence.exclusive)
