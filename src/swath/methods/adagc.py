@@ -171,7 +171,17 @@ class AdaGC(Method):
             raise InputError("AdaGC cannot roll back from a fixed start_epoch; leave one of the two out.")
         self.start_epoch, self.strength, self.level = start_epoch, strength, level
         self.teacher_decay, self.prediction_decay, self.mixup = teacher_decay, prediction_decay, mixup
-        self.rolls_back = roll_back
+        self.roll_back = roll_back
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether the trigger may still send the training back."""
+        return self.roll_back and not self.trigger.fired
+
+    @property
+    def earliest_return(self) -> int:
+        """The peak so far: the next one can only be later."""
+        return (self.trigger.peak() or 0) if self.rolls_back else 0
 
     def start(self, labels: LabelTable, model: nn.Module) -> None:
         """Copy the network as teacher and make an empty memory of one row for each scene."""
@@ -235,7 +245,7 @@ class AdaGC(Method):
         confidence = unknown_confidence(self.predictions(), self.unknown)
         history[-1]["unknown_confidence"] = confidence
         history[-1]["calibrating"] = self.calibrating
-        if self.start_epoch is None and self.trigger.update(confidence) and self.rolls_back:
+        if self.start_epoch is None and self.trigger.update(confidence) and self.roll_back:
             return self.trigger.peak()
         return None
 

@@ -46,10 +46,6 @@ class Method(nn.Module):
         exclusive: Whether the method is for single-label (True) or multi-label (False) tables.
         per_scene: Names of buffers with one row per training scene. A process changes only rows of the scenes it
             is given; the loop makes them the same on every process at an epoch's end, before ``after_epoch``.
-        rolls_back: Whether ``after_epoch`` may still return an epoch to go back to; the loop then keeps the
-            epochs. Once it can no longer, False lets the loop remove them.
-        earliest_return: The first epoch that ``after_epoch`` may still return; it only grows. Older ones are not
-            kept.
         survives_roll_back: Names of buffers that a roll-back leaves as they are, such as "the trigger has fired".
         seed: Set by the loop before ``start``.
         epoch: The running epoch, counted from 0, set by the loop.
@@ -59,13 +55,21 @@ class Method(nn.Module):
 
     exclusive: ClassVar[bool] = False
     per_scene: ClassVar[Sequence[str]] = ()
-    rolls_back: bool = False
-    earliest_return: int = 0
     survives_roll_back: ClassVar[Sequence[str]] = ()
     seed: int = 0
     epoch: int = 0
     epochs: int = 1
     step: int = 0
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether ``after_epoch`` may still return an epoch to go back to; the loop keeps epochs only while it may."""
+        return False
+
+    @property
+    def earliest_return(self) -> int:
+        """The first epoch that ``after_epoch`` may still return; it only grows, and older ones are not kept."""
+        return 0
 
     def start(self, labels: LabelTable, model: nn.Module) -> None:
         """Size the state for these scenes, estimate priors, refuse labels that the method cannot use.
