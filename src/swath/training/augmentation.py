@@ -98,6 +98,8 @@ def _resample(
     grid = functional.affine_grid(
         torch.from_numpy(affine[part]).to(images.device), list(images.shape), align_corners=False
     )
+    # Rounding leaves whole-pixel positions a hair beside the pixel, where interpolation would mix in a neighbour.
+    mode = "bilinear" if "crops" in names else "nearest"
     return functional.grid_sample(
-        images, grid.to(images.dtype), padding_mode="reflection", align_corners=False
+        images, grid.to(images.dtype), mode=mode, padding_mode="reflection", align_corners=False
     )

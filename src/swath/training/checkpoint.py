@@ -154,7 +154,12 @@ class Shelf:
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
         for folder in (self.latest.parent, self._epochs):
-            for pattern in (".checkpoint-*.safetensors", ".[0-9]*-*.safetensors", ".best-*", ".progress-*.jsonl"):
+            for pattern in (
+                ".checkpoint-*.safetensors",
+                ".[0-9]*-*.safetensors",
+                ".best-*",
+                ".progress-*.jsonl",
+            ):
                 for path in folder.glob(pattern):
                     path.unlink(missing_ok=True)
 
