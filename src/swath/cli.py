@@ -155,8 +155,9 @@ def _parse(name: str, command: Command, function: Callable[..., Any], arguments:
 
 def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
     class Parser(ArgumentParser):
-        def format_help(self) -> str:
-            return re.sub(r"--[a-z_]+", lambda found: found.group().replace("_", "-"), super().format_help())
+        def format_help(self, *arguments: Any) -> str:
+            text = super().format_help(*arguments)
+            return re.sub(r"--[a-z_]+", lambda found: found.group().replace("_", "-"), text)
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             unknown = re.search(r"nrecognized arguments: (--[\w-]+)", message)

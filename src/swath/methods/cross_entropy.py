@@ -29,7 +29,8 @@ def cross_entropy_loss(logits: Tensor, state: Tensor) -> Tensor:
         1.3863
     """
     present = is_present(state).to(logits.dtype)
-    return -(present * torch.log_softmax(logits, dim=1)).sum() / len(logits)
+    loss: Tensor = -(present * torch.log_softmax(logits, dim=1)).sum() / len(logits)
+    return loss
 
 
 @register_method("cross-entropy")

@@ -122,7 +122,8 @@ class BandContract:
         """
         order = self.order_of(other.names, what=what)
         differences = []
-        if self.unit != other.unit:
+        # An empty unit means that nobody said, which is no contradiction.
+        if self.unit and other.unit and self.unit != other.unit:
             differences.append(f"unit: the model has {self.unit!r}, the data {other.unit!r}")
         for position, name in zip(order, self.names, strict=True):
             mine = self.names.index(name)

@@ -82,6 +82,19 @@ def compare(
     Raises:
         InputError: There is no method or seed, or a finished run in ``out`` had other options.
         UnknownNameError: There is no such method.
+
+    Example:
+        >>> import tempfile
+        >>> comparison = compare(
+        ...     "earth:scenes=48,size=16",
+        ...     out=tempfile.mkdtemp(),
+        ...     methods="assume-negative",
+        ...     seeds="0",
+        ...     size=16,
+        ...     epochs=1,
+        ... )
+        >>> [(row["method"], row["seed"]) for row in comparison.rows]
+        [('assume-negative', 0)]
     """
     names = [name.strip() for name in methods.split(",")] if isinstance(methods, str) else list(methods)
     numbers = _seeds(seeds)

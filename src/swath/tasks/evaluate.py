@@ -36,6 +36,13 @@ def evaluate(
     Raises:
         RunError: The run is not finished, or its data has changed since.
         ContractError: The data has other bands, units or classes.
+
+    Example:
+        >>> import tempfile, swath
+        >>> options = {"method": "all-known", "size": 16, "epochs": 1}
+        >>> run = swath.train("earth:scenes=48,size=16", out=tempfile.mkdtemp() + "/run", **options)
+        >>> evaluate(run, "earth:scenes=16,size=16,seed=1", draws=20).evaluation["scenes"]
+        16
     """
     from swath.tasks.evidence import write_evidence
     from swath.tasks.prepare import prepare_other, prepare_run

@@ -149,7 +149,7 @@ def _command(config: Mapping[str, Any]) -> str:
         value = config.get(name, default)
         if value == default and name not in ("method", "encoder", "size", "epochs", "seed"):
             continue
-        flag = f"--{name}"
+        flag = f"--{name.replace('_', '-')}"
         if isinstance(value, dict):
             words += [word for key, entry in value.items() for word in (f"{flag}.{key}", str(entry))]
         elif value is not None:

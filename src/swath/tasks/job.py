@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import yaml
+from accelerate import PartialState
 from torch import nn
 
 from swath.encoders import SceneModel, build_model

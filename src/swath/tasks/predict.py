@@ -44,6 +44,16 @@ def predict(
         InputError: Nothing matches, or ``out`` is neither CSV nor Parquet.
         ContractError: The images do not keep the model's band contract.
         SceneError: An image cannot be read.
+
+    Example:
+        >>> import tempfile, swath
+        >>> from swath.scenes.earth import SyntheticEarth
+        >>> folder = tempfile.mkdtemp()
+        >>> options = {"method": "all-known", "size": 16, "epochs": 1}
+        >>> run = swath.train("earth:scenes=48,size=16", out=folder + "/run", **options)
+        >>> _ = SyntheticEarth.scene(32, 32).write_scene(folder + "/scene.tif")
+        >>> predict(run.folder, [folder + "/scene.tif"]).shape
+        (1, 12)
     """
     import numpy as np
     import pandas as pd

@@ -77,8 +77,7 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     source = _open(options) if data is None else data
     store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
     truth = source.labels.take(store.kept)
-    columns = {name: np.asarray(values)[store.kept] for name, values in source.columns.items()}
-    parts, split = _parts(truth, columns, options)
+    parts, split = _parts(truth, source.columns, store.kept, options)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
     labels, lost = truth.take(parts["train"]), dict[str, str | int]()
     if options["draw"]:
@@ -200,44 +199,26 @@ def _notes(
 
 
 def _parts(
-    truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], options: Mapping[str, Any]
+    truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], kept: Rows, options: Mapping[str, Any]
 ) -> tuple[dict[str, Rows], str]:
-    groups = columns.get("group")
-    if options["block_size"] is not None:
-        if groups is not None or "x" not in columns or "y" not in columns:
-            why = "has groups of its own" if groups is not None else "has no coordinates (columns x and y)"
-            raise InputError(f"block_size was given, but the data {why}. Leave block_size out.")
-        groups = block_groups(columns["x"], columns["y"], options["block_size"])
-    seed = options["seed"]
+    """Return rows of the store in each part, and how the test scenes were chosen, in words."""
+    none = np.zeros(0, np.int64)
+    parts = {"train": np.arange(len(kept)), "validation": none, "test": none}
+    said = "the data's `split` column"
     if "split" in columns:
-        names = np.char.lower(columns["split"].astype(str))
-        strange = sorted(set(names.tolist()) - {"train", "validation", "val", "test", ""})
-        if strange:
-            raise InputError(
-                f"The `split` column holds {', '.join(map(repr, strange[:5]))}; expected train, validation (or val) "
-                f"and test; scenes with an empty cell are left out."
-            )
-        said = "the data's `split` column"
-        parts = {
-            "train": np.flatnonzero(names == "train"),
-            "validation": np.flatnonzero((names == "validation") | (names == "val")),
-            "test": np.flatnonzero(names == "test"),
-        }
-    else:
-        said = f"{options['test_share']:g} of the scenes, stratified, seed {seed}"
-        if options["block_size"] is not None:
-            said += f", blocks of {options['block_size']:g} CRS units kept whole"
-        elif groups is not None:
-            said += ", groups kept whole"
-        train, test = split_rows(truth, options["test_share"], seed, groups=groups).parts
-        parts = {"train": train, "validation": np.zeros(0, np.int64), "test": test}
-    if options["validation_share"] > 0 and not len(parts["validation"]):
-        rows = parts["train"]
-        inner = None if groups is None else groups[rows]
-        train, validation = split_rows(
-            truth.take(rows), options["validation_share"], seed, groups=inner
-        ).parts
-        parts |= {"train": rows[train], "validation": rows[validation]}
+        parts = _named_parts(columns["split"][kept])
+    groups = _groups(columns, kept, options["block_size"])
+    for name in ("test", "validation"):
+        share, rows = options[f"{name}_share"], parts["train"]
+        if len(parts[name]) or not share or not len(rows):
+            continue
+        split = split_rows(
+            truth.take(rows), share, options["seed"], groups=None if groups is None else groups[rows]
+        )
+        parts |= {"train": rows[split.parts[0]], name: rows[split.parts[1]]}
+        if name == "test":
+            whole = "" if groups is None else ", groups or blocks kept whole"
+            said = f"{share:g} of the scenes, stratified, seed {options['seed']}{whole}"
     for name in ("train", "test"):
         if not len(parts[name]):
             raise InputError(
@@ -246,3 +227,30 @@ def _parts(
                 + ". Check the `split` column, or --test-share."
             )
     return parts, said
+
+
+def _named_parts(split: npt.NDArray[Any]) -> dict[str, Rows]:
+    names = np.char.lower(split.astype(str))
+    strange = sorted(set(names.tolist()) - {"train", "validation", "val", "test", ""})
+    if strange:
+        raise InputError(
+            f"The `split` column holds {', '.join(map(repr, strange[:5]))}; expected train, validation (or val) and "
+            f"test; scenes with an empty cell are left out."
+        )
+    return {
+        "train": np.flatnonzero(names == "train"),
+        "validation": np.flatnonzero((names == "validation") | (names == "val")),
+        "test": np.flatnonzero(names == "test"),
+    }
+
+
+def _groups(
+    columns: Mapping[str, npt.NDArray[Any]], kept: Rows, block_size: float | None
+) -> npt.NDArray[Any] | None:
+    # Coordinates are asked for only when they are needed: a source may have to open every file for them.
+    if block_size is None:
+        return columns["group"][kept] if "group" in columns else None
+    if "group" in columns or "x" not in columns or "y" not in columns:
+        why = "has groups of its own" if "group" in columns else "has no coordinates (columns x and y)"
+        raise InputError(f"block_size was given, but the data {why}. Leave block_size out.")
+    return block_groups(columns["x"][kept], columns["y"][kept], block_size)

@@ -29,7 +29,7 @@ def quickstart(*, out: str | os.PathLike[str] = "runs/quickstart", seed: int = 0
     """
     from swath.tasks.compare import compare_runs
 
-    options = {"size": 64, "epochs": 24, "encoder": "scene_mixer"}
+    options = {"size": 64, "epochs": 24, "encoder": "small_resnet"}
     return compare_runs(
         f"earth:scenes=1600,size=64,seed={seed}",
         Path(out),

@@ -101,9 +101,14 @@ def train(
 
     Example:
         >>> import tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> run = train("earth:scenes=60,size=32", out=folder + "/run", method="assume-negative",
-        ...             draw="single-positive-random", size=32, epochs=1)
+        >>> run = train(
+        ...     "earth:scenes=48,size=16",
+        ...     out=tempfile.mkdtemp() + "/run",
+        ...     method="assume-negative",
+        ...     draw="single-positive-random",
+        ...     size=16,
+        ...     epochs=1,
+        ... )
         >>> run.evaluation["kind"]
         'multi-label'
     """

@@ -73,6 +73,10 @@ class Run:
 
     Args:
         folder: Where the run is.
+
+    Example:
+        >>> Run(Path("runs/first")).folder.name
+        'first'
     """
 
     folder: Path
@@ -149,6 +153,13 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Raises:
         RunError: There is no run there.
+
+    Example:
+        >>> try:
+        ...     load_run("runs/of/nobody")
+        ... except RunError as error:
+        ...     print(str(error).split(":")[0])
+        There is no run at runs/of/nobody
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -102,5 +102,6 @@ class WholeScene:
             raster.write(values)
             raster.descriptions = names
             raster.scales = scales
+            raster.units = (self.contract.unit if nodata is not None else "",) * count
             raster.offsets = (0.0,) * count
             raster.update_tags(CLASSES="|".join(self.contract.classes), SOURCE="swath synthetic Earth")

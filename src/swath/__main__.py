@@ -1,0 +1,7 @@
+"""``python -m swath``: the command line, for launchers that start modules."""
+
+import sys
+
+from swath.cli import main
+
+sys.exit(main())
