@@ -407,5 +407,5 @@ def test_registered_methods_are_found():
 def test_processes_that_cannot_find_each_other_are_an_error(monkeypatch):
     make_accelerator()
     monkeypatch.setenv("WORLD_SIZE", "2")  # what a launcher says, where this process stands alone
-    with pytest.raises(RunError, match="2 processes were started, but this one sees 1.*ACCELERATE_USE_CPU"):
+    with pytest.raises(RunError, match=r"2 processes were started, but this one sees 1.*ACCELERATE_USE_CPU"):
         make_accelerator()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -155,7 +156,10 @@ class _Epochs:
         self.steps = max(1, min(math.ceil(len(rows) / settings.batch_size), len(rows) // fewest))
         optimizer = torch.optim.AdamW(_parameter_groups(model, method, settings), fused=True)
         self._scales = [group["lr_scale"] for group in optimizer.param_groups]
-        self._learner, self._stepper = accelerator.prepare(_Learner(model, method), optimizer)
+        with warnings.catch_warnings():
+            # PyTorch renames broadcast_buffers; Accelerate knows only the old name.
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            self._learner, self._stepper = accelerator.prepare(_Learner(model, method), optimizer)
         self.optimizer: torch.optim.Optimizer = getattr(self._stepper, "optimizer", optimizer)
         columns = {
             "labels": labels.state,
