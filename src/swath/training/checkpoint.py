@@ -102,11 +102,14 @@ class Checkpoint:
             position, _, name = key.partition(".")
             if not position.isdecimal() or int(position) >= len(parameters):
                 raise RunError(f"{path}: the optimiser has no place for {key!r}.")
-            if value.numel() != 1 and value.shape != parameters[int(position)].shape:
-                raise RunError(
-                    f"{path}: the optimiser's {key} is {tuple(value.shape)}, expected "
-                    f"{tuple(parameters[int(position)].shape)}."
-                )
+            parameter = parameters[int(position)]
+            if name != "step":
+                if value.shape != parameter.shape:
+                    raise RunError(
+                        f"{path}: the optimiser's {key} is {tuple(value.shape)}, expected {tuple(parameter.shape)}."
+                    )
+                # Fused optimisers walk through memory: what belongs to a parameter has to lie as it does.
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)  # noqa: PLW2901
             state.setdefault(int(position), {})[name] = value
         names = {"step", "exp_avg", "exp_avg_sq"}
         for number, values in state.items():

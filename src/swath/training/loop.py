@@ -87,7 +87,8 @@ def fit(
     accelerator = accelerator or make_accelerator(settings.precision)
     _check_sizes(rows, labels, settings, accelerator.num_processes)
     method.seed, method.epochs = settings.seed, settings.epochs
-    model.to(accelerator.device)
+    # Convolutions run up to twice as fast on CPU and GPU when channels lie beside each other.
+    model.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     method.start(labels, model)
     method.to(accelerator.device)
     epochs = _Epochs(accelerator, model, method, read, rows, labels, settings, domain)
@@ -221,6 +222,7 @@ class _Epochs:
             first=first,
         )
         index = torch.from_numpy(indices)
+        changed = changed.contiguous(memory_format=torch.channels_last)
         batch = Batch(image=changed, index=index.to(device))
         batch.update({name: values[index].to(device) for name, values in self._columns.items()})
         return batch
