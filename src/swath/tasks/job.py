@@ -75,7 +75,8 @@ def run_job(
         The finished run.
     """
     accelerator = make_accelerator(options["precision"])
-    prepared = prepare(options, data)
+    with accelerator.main_process_first():  # one packs the scenes, the others find them packed
+        prepared = prepare(options, data)
     if not (folder / "model.safetensors").exists():
         method = _method(options)
         _check_kind(options["method"], method, prepared)
