@@ -11,18 +11,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch
+
+from swath.encoders import build_model
+from swath.evaluation.metrics import Measures
+from swath.methods import METHODS
+from swath.tasks.prepare import prepare
+from swath.tasks.train import option_defaults
+from swath.training import Settings, fit
+from swath.training.predict import probabilities
 
 SEEDS = range(5)
 STARTS = (5, 10, 20, 30, 40)
-TRAINING = {"encoder": "small_resnet", "size": 64, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-2}
+TRAINING = {
+    "encoder": "small_resnet",
+    "size": 64,
+    "batch_size": 64,
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-2,
+    "warmup_epochs": 2.0,
+    "precision": "bf16",
+}
 DOMINANT = "single-positive-dominant-simulated"
 
 
@@ -33,10 +48,15 @@ def cells(groups: list[str]) -> list[dict[str, Any]]:
         for method in ("assume-negative", "adagc", "all-known"):
             made += [{"group": "random", "method": method, "seed": seed, "epochs": 60}]
             made += [{"group": "long", "method": method, "seed": seed, "epochs": 100}]
-        made += [{"group": "starts", "method": "adagc", "seed": seed, "epochs": 60, "start": start} for start in STARTS]
+        made += [
+            {"group": "starts", "method": "adagc", "seed": seed, "epochs": 60, "start": start}
+            for start in STARTS
+        ]
         for method in ("assume-negative", "adagc"):
             made += [{"group": "dominant", "method": method, "seed": seed, "epochs": 60, "draw": DOMINANT}]
-    return sorted((cell for cell in made if cell["group"] in groups), key=lambda cell: groups.index(cell["group"]))
+    return sorted(
+        (cell for cell in made if cell["group"] in groups), key=lambda cell: groups.index(cell["group"])
+    )
 
 
 def key(cell: dict[str, Any]) -> str:
@@ -46,17 +66,7 @@ def key(cell: dict[str, Any]) -> str:
 
 def run(cell: dict[str, Any], data: str) -> dict[str, Any]:
     """Train one cell and measure the test scenes after every epoch."""
-    import torch
-
     torch.set_num_threads(1)
-    from swath.encoders import build_model
-    from swath.evaluation.metrics import Measures
-    from swath.methods import METHODS
-    from swath.tasks.prepare import prepare
-    from swath.tasks.train import option_defaults
-    from swath.training import Settings, fit
-    from swath.training.predict import probabilities
-
     draw = None if cell["method"] == "all-known" else cell.get("draw", "single-positive-random")
     options = {**option_defaults(), **TRAINING, "data": data, "seed": cell["seed"], "draw": draw}
     prepared = prepare(options)
@@ -65,14 +75,8 @@ def run(cell: dict[str, Any], data: str) -> dict[str, Any]:
     given = {"start_epoch": cell["start"]} if "start" in cell else {}
     method = METHODS[cell["method"]](**given)
     model = build_model(options["encoder"], prepared.contract, size=options["size"], seed=cell["seed"])
-    settings = Settings(
-        epochs=cell["epochs"],
-        batch_size=options["batch_size"],
-        learning_rate=options["learning_rate"],
-        weight_decay=options["weight_decay"],
-        warmup_epochs=2,
-        seed=cell["seed"],
-    )
+    names = ("batch_size", "learning_rate", "weight_decay", "warmup_epochs", "precision")
+    settings = Settings(epochs=cell["epochs"], seed=cell["seed"], **{name: TRAINING[name] for name in names})
     curve: list[dict[str, float]] = []
 
     def measure(_: Any, network: Any, record: dict[str, Any]) -> None:
@@ -82,15 +86,29 @@ def run(cell: dict[str, Any], data: str) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            model, method, prepared.read, prepared.parts["train"], prepared.labels, settings, Path(folder),
+            model,
+            method,
+            prepared.read,
+            prepared.parts["train"],
+            prepared.labels,
+            settings,
+            Path(folder),
             on_epoch=measure,
         )
-    return {**cell, **curve[-1], "seconds": time.perf_counter() - started, "curve": curve, "report": method.report()}
+    return {
+        **cell,
+        **curve[-1],
+        "seconds": time.perf_counter() - started,
+        "curve": curve,
+        "report": method.report(),
+    }
 
 
 def main() -> None:
     """Run the cells that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("results", type=Path)
     parser.add_argument("--groups", default="random,starts,long,dominant")
@@ -110,7 +128,9 @@ def main() -> None:
             temporary = arguments.results.with_suffix(".new")
             temporary.write_text(text.replace('{"group"', '\n{"group"') + "\n")
             temporary.replace(arguments.results)
-            print(f"{number}/{len(missing)}", {name: row[name] for name in row if name != "curve"}, flush=True)
+            print(
+                f"{number}/{len(missing)}", {name: row[name] for name in row if name != "curve"}, flush=True
+            )
 
 
 def strip(row: dict[str, Any]) -> dict[str, Any]:
