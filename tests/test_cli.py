@@ -21,11 +21,17 @@ SWATH = Path(sys.executable).with_name("swath")
 @pytest.fixture
 def run_swath(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """Run the installed command and return the finished process."""
-    environment = {**os.environ, "SWATH_CACHE": str(tmp_path_factory.getbasetemp() / "cache"), "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        "SWATH_CACHE": str(tmp_path_factory.getbasetemp() / "cache"),
+        "COLUMNS": "200",
+    }
 
     def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         words = [str(SWATH), *map(str, arguments)]
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -113,8 +119,13 @@ def test_the_promised_lines_work_as_they_stand(run_swath, data: Path, tmp_path: 
         ("info nowhere", "nowhere"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run_swath, data: Path, tmp_path: Path, line: str, words: str) -> None:  # type: ignore[no-untyped-def]
-    arguments = [str(data) if word == "DATA" else str(tmp_path / word) if word == "OUT" else word for word in line.split()]
+def test_what_is_wrong_is_said_in_one_line(
+    run_swath, data: Path, tmp_path: Path, line: str, words: str
+) -> None:  # type: ignore[no-untyped-def]
+    arguments = [
+        str(data) if word == "DATA" else str(tmp_path / word) if word == "OUT" else word
+        for word in line.split()
+    ]
     done = run_swath(*arguments, code=1)
     assert done.stderr.startswith("swath: ")
     assert words in done.stderr

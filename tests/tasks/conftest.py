@@ -55,6 +55,12 @@ def finished_run(table_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     swath.train(
-        table_folder, out=folder, method="assume-negative", size=16, epochs=2, seed=3, draw="single-positive-random"
+        table_folder,
+        out=folder,
+        method="assume-negative",
+        size=16,
+        epochs=2,
+        seed=3,
+        draw="single-positive-random",
     )
     return folder

@@ -28,9 +28,13 @@ def test_the_ceiling_knows_all_labels_and_the_floor_one_a_scene(table_folder: Pa
     swath.compare(table_folder, out=tmp_path, **OPTIONS)
     for method, known in (("all-known", 3), ("assume-negative", 1)):
         scenes = swath.load_run(tmp_path / f"{method}-0").scenes
-        states = scenes.loc[scenes["part"] == "train", ["label:water", "label:forest", "label:roof"]].to_numpy()
+        states = scenes.loc[
+            scenes["part"] == "train", ["label:water", "label:forest", "label:roof"]
+        ].to_numpy()
         assert set((states >= 0).sum(axis=1)) == {known}
-    parts = [swath.load_run(tmp_path / f"{method}-0").scenes["part"] for method in ("all-known", "assume-negative")]
+    parts = [
+        swath.load_run(tmp_path / f"{method}-0").scenes["part"] for method in ("all-known", "assume-negative")
+    ]
     assert parts[0].equals(parts[1])  # the same split for all
 
 
@@ -45,7 +49,9 @@ def test_finished_runs_are_kept_and_other_options_are_refused(table_folder: Path
         swath.compare(table_folder, out=tmp_path, **{**OPTIONS, "epochs": 2})
 
 
-def test_wrong_names_and_seeds_are_said_before_anything_is_trained(table_folder: Path, tmp_path: Path) -> None:
+def test_wrong_names_and_seeds_are_said_before_anything_is_trained(
+    table_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'assume-negative'"):
         swath.compare(table_folder, out=tmp_path / "c", methods="all-known,asume-negative")
     with pytest.raises(InputError, match="whole numbers"):

@@ -52,7 +52,7 @@ def test_tables_are_written_whole(finished_run: Path, table_folder: Path, tmp_pa
 def test_wrong_images_are_refused_by_name(finished_run: Path, table_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"nowhere\.png"):
         swath.predict(finished_run, [tmp_path / "nowhere.png"])
-    with pytest.raises(InputError, match="csv or .parquet"):
+    with pytest.raises(InputError, match=r"csv or \.parquet"):
         swath.predict(finished_run, [table_folder / "images"], out=tmp_path / "table.xlsx")
     Image.new("L", (16, 16), 7).save(tmp_path / "grey.png")
     with pytest.raises(ContractError, match="Missing: red, green, blue"):
@@ -72,7 +72,9 @@ def test_an_unreadable_image_stops_or_gets_an_empty_row(
     assert table["unreadable"].str.len().gt(0).tolist() == [False, True]
 
 
-def test_a_folder_that_cannot_be_written_is_named(finished_run: Path, table_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(
+    finished_run: Path, table_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=str(tmp_path / "file")):
         swath.predict(finished_run, [table_folder / "images"], out=tmp_path / "file" / "table.csv")

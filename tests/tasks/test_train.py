@@ -10,7 +10,15 @@ import pytest
 import yaml
 
 import swath
-from swath.errors import InputError, LabelError, OutputError, RunError, SceneError, SwathError, UnknownNameError
+from swath.errors import (
+    InputError,
+    LabelError,
+    OutputError,
+    RunError,
+    SceneError,
+    SwathError,
+    UnknownNameError,
+)
 from swath.labels import UNKNOWN
 from swath.labels.losing import lose
 from swath.scenes import ArrayScenes
@@ -28,7 +36,14 @@ def weights(folder: Path) -> bytes:
 
 def test_a_run_holds_everything_that_is_promised(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir()}
-    promised = {"config.yaml", "model.safetensors", "model.json", "progress.jsonl", "evaluation.json", "report.html"}
+    promised = {
+        "config.yaml",
+        "model.safetensors",
+        "model.json",
+        "progress.jsonl",
+        "evaluation.json",
+        "report.html",
+    }
     assert promised <= names
     assert not [name for name in names if name.startswith(".")]  # nothing half-written is left
     assert "checkpoint.safetensors" not in names
@@ -39,7 +54,9 @@ def test_a_run_holds_everything_that_is_promised(finished_run: Path) -> None:
     assert len(run.contract.mean) == 3
 
 
-def test_what_the_method_knew_is_recorded_and_is_what_the_seed_gives(finished_run: Path, table_folder: Path) -> None:
+def test_what_the_method_knew_is_recorded_and_is_what_the_seed_gives(
+    finished_run: Path, table_folder: Path
+) -> None:
     run = swath.load_run(finished_run)
     scenes = run.scenes
     columns = [name for name in scenes.columns if name.startswith("label:")]
@@ -71,7 +88,9 @@ def test_statistics_come_from_training_pixels_only(finished_run: Path) -> None:
 
 
 def test_single_label_folders_train_with_cross_entropy(class_folder: Path, tmp_path: Path) -> None:
-    run = swath.train(class_folder, out=tmp_path / "run", method="cross-entropy", size=16, epochs=6, batch_size=8)
+    run = swath.train(
+        class_folder, out=tmp_path / "run", method="cross-entropy", size=16, epochs=6, batch_size=8
+    )
     assert run.evaluation["overall_accuracy"] > 0.8
     assert run.evaluation["confusion"] is not None
 
@@ -125,7 +144,9 @@ def test_evaluation_again_gives_the_same_figures(finished_run: Path, tmp_path: P
     assert swath.evaluate(folder).evaluation == before
 
 
-def test_evaluation_on_other_data_takes_all_its_scenes(finished_run: Path, table_folder: Path, tmp_path: Path) -> None:
+def test_evaluation_on_other_data_takes_all_its_scenes(
+    finished_run: Path, table_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
     assert swath.evaluate(folder, table_folder, draws=20).evaluation["scenes"] == 90
@@ -179,7 +200,9 @@ def test_a_wrong_option_is_one_message_and_leaves_nothing(
     table_folder: Path, tmp_path: Path, options: dict[str, object], error: type[SwathError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        swath.train(table_folder, out=tmp_path / "run", **{"method": "all-known", "size": 16, "epochs": 1, **options})
+        swath.train(
+            table_folder, out=tmp_path / "run", **{"method": "all-known", "size": 16, "epochs": 1, **options}
+        )
     assert not (tmp_path / "run").exists()
 
 
