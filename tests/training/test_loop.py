@@ -1,7 +1,6 @@
 """The loop: what a step does, what is kept, and what stops it."""
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -14,7 +13,7 @@ from swath.labels import LabelTable
 from swath.methods import METHODS, Method
 from swath.methods.assume_negative import assume_negative_loss
 from swath.training.checkpoint import read_tensors
-from swath.training.loop import fit, make_accelerator
+from swath.training.loop import fit
 from swath.training.settings import Settings
 
 
@@ -179,27 +178,6 @@ def test_learning_rate_scales_of_parameters_are_kept(problem, tmp_path):
     assert torch.equal(network[0].weight, before)
 
 
-def test_best_epoch_is_kept_and_patience_stops(problem, tmp_path):
-    weights, scores = [], iter([0.1, 0.5, 0.4, 0.5, 0.2])
-
-    def validate(network):
-        weights.append([value.detach().clone() for value in network.parameters()])
-        return next(scores)
-
-    kept, history = problem.fit(tmp_path, validate=validate, settings={"epochs": 30, "patience": 3})
-    assert [record["validation_score"] for record in history] == [0.1, 0.5, 0.4, 0.5, 0.2]
-    assert all(torch.equal(mine, best) for mine, best in zip(kept.parameters(), weights[1], strict=True))
-    assert not kept.training
-    again, same = problem.fit(tmp_path, validate=validate, settings={"epochs": 30, "patience": 3})
-    assert same == history  # nothing is left to do
-    assert all(torch.equal(mine, best) for mine, best in zip(again.parameters(), weights[1], strict=True))
-
-
-def test_a_score_that_is_no_number_is_an_error(problem, tmp_path):
-    with pytest.raises(RunError, match="validation score is nan"):
-        problem.fit(tmp_path, validate=lambda network: math.nan)
-
-
 @pytest.mark.parametrize("what", ["loss", "weights", "memory"])
 def test_numbers_that_are_none_stop_the_run_before_the_checkpoint(problem, tmp_path, what):
     class Breaks(Plain):
@@ -302,28 +280,6 @@ def test_another_training_does_not_go_on_here(problem, tmp_path):
         problem.fit(tmp_path, Returns())
 
 
-def test_progress_is_one_line_an_epoch_and_strict(problem, tmp_path):
-    (tmp_path / "progress.jsonl").write_text('{"epoch": 99}\n')  # of an epoch that never got its checkpoint
-    _, history = problem.fit(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
-    assert lines == history
-    assert [set(line) for line in lines] == [
-        {"epoch", "step", "train_loss", "learning_rate", "seconds", "scenes_per_second"}
-    ] * 3
-    with pytest.raises(InputError, match="JSON"):
-        problem.fit(tmp_path / "a", on_epoch=lambda method, network, record: record.update(figure=math.nan))
-    with pytest.raises(InputError, match="JSON"):
-        problem.fit(
-            tmp_path / "b", on_epoch=lambda method, network, record: record.update(figure=np.zeros(2))
-        )
-
-
-def test_callers_random_state_is_left_alone(problem, tmp_path):
-    before = torch.get_rng_state()
-    problem.fit(tmp_path)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_dropout_is_the_same_again_after_a_resume(problem, tmp_path):
     class Stops(Plain):
         def after_epoch(self, epoch, history):
@@ -392,20 +348,5 @@ def test_no_batch_has_a_single_scene(problem, tmp_path, scenes, batch_size):
     assert min(len(batch["index"]) for batch in method.seen) >= 2
 
 
-def test_errors_of_the_reader_arrive_as_they_are(problem, tmp_path):
-    def read(rows):
-        raise RunError("the store is gone")
-
-    with pytest.raises(RunError, match="the store is gone"):
-        problem.fit(tmp_path, read=read)
-
-
 def test_registered_methods_are_found():
     assert {"all-known", "cross-entropy", "assume-negative", "adagc"} <= set(METHODS)
-
-
-def test_processes_that_cannot_find_each_other_are_an_error(monkeypatch):
-    make_accelerator()
-    monkeypatch.setenv("WORLD_SIZE", "2")  # what a launcher says, where this process stands alone
-    with pytest.raises(RunError, match=r"2 processes were started, but this one sees 1.*ACCELERATE_USE_CPU"):
-        make_accelerator()
