@@ -129,7 +129,7 @@ def header(content: bytes, claimed: int | None = None) -> bytes:
 
 class _Harm:
     def __reduce__(self):
-        return os.mkdir, ("/tmp/swath-was-made-to-run-this",)
+        return os.mkdir, ("a pickle was opened",)
 
 
 HOSTILE = {
