@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +129,8 @@ def _run(name: str, arguments: list[str]) -> None:
     module, _, attribute = command.function.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     answer = function(**_parse(name, command, function, arguments))
+    if os.environ.get("RANK", "0") != "0":
+        return  # several processes train together; the first one speaks
     if isinstance(answer, str):
         print(answer)
     elif answer is not None:
@@ -227,6 +230,7 @@ def _overview() -> str:
 
 def _told(answer: Any) -> str:
     """Return what a command says at its end: the figures, and where things are."""
+    from swath.evaluation.evaluate import chief_figures
     from swath.tasks.compare import Comparison
     from swath.training.run import Run
 
@@ -235,10 +239,11 @@ def _told(answer: Any) -> str:
     if isinstance(answer, Run):
         evaluation = answer.evaluation
         lines = [
-            f"{name}: {evaluation[name]:.4f}{_between(evaluation['intervals'].get(name))}"
-            for name in ("map_macro", "f1_macro", "overall_accuracy", "kappa")
-            if evaluation[name] is not None
+            f"{name}: {value:.4f}{_between(evaluation['intervals'].get(name))}"
+            for name, value in chief_figures(evaluation).items()
         ]
+        if evaluation["kind"] == "multi-label" and "map_macro" in evaluation["undefined"]:
+            lines.append(f"map_macro is not defined: {evaluation['undefined']['map_macro']}")
         return "\n".join([*lines, f"run: {answer.folder}", f"report: {answer.folder / 'report.html'}"])
     return f"{len(answer)} images\n{answer.head(10).to_string(index=False)}"
 

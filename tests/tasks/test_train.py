@@ -250,3 +250,33 @@ def test_a_class_without_a_positive_is_named_in_the_report(table_folder: Path, t
     run = swath.train(data, out=tmp_path / "run", method="all-known", size=16, epochs=1)
     assert [entry["name"] for entry in run.evaluation["left_out"]] == ["glacier"]
     assert "glacier" in (run.folder / "report.html").read_text()
+
+
+def test_tensorboard_gets_every_epoch(table_folder: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = swath.train(table_folder, out=tmp_path / "run", method="all-known", size=16, epochs=2, tensorboard=True)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train_loss")]
+    np.testing.assert_allclose(losses, [record["train_loss"] for record in run.progress], rtol=1e-6)
+
+
+def test_a_place_that_cannot_be_written_is_named(table_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=str(tmp_path / "file")):
+        swath.train(table_folder, out=tmp_path / "file" / "run", method="all-known", size=16, epochs=1)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.real_data
+def test_one_label_per_image_of_uc_merced_gives_the_others_back(real_data: Path, tmp_path: Path) -> None:
+    """A small check on real scenes; the claim itself is measured over seeds by benchmarks/uc_merced.py."""
+    options = {"encoder": "small_resnet", "size": 32, "epochs": 8, "batch_size": 32, "learning_rate": 2e-3}
+    runs = {
+        method: swath.train(
+            real_data / "ucm-multilabel", out=tmp_path / method, method=method, draw="single-positive-random", **options
+        ).evaluation
+        for method in ("assume-negative", "adagc")
+    }
+    assert runs["adagc"]["f1_macro"] > runs["assume-negative"]["f1_macro"] + 0.1
