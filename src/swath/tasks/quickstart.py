@@ -29,9 +29,16 @@ def quickstart(*, out: str | os.PathLike[str] = "runs/quickstart", seed: int = 0
     """
     from swath.tasks.compare import compare_runs
 
-    options = {"size": 64, "epochs": 24, "encoder": "small_resnet"}
+    options = {
+        "encoder": "small_resnet",
+        "size": 64,
+        "epochs": 30,
+        "batch_size": 32,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-2,
+    }
     return compare_runs(
-        f"earth:scenes=1600,size=64,seed={seed}",
+        f"earth:scenes=2000,size=64,seed={seed}",
         Path(out),
         METHODS,
         [seed],
