@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from swath.errors import InputError
+from swath.errors import InputError, UnknownNameError
 from swath.registry import Registry
 from swath.scenes.contract import BandContract
 
@@ -131,8 +131,10 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
 def _make_encoder(name: str, *, bands: int, size: int, pretrained: bool) -> nn.Module:
     if name not in ENCODERS:
-        from swath.encoders.timm_encoder import make_timm_encoder
+        from swath.encoders.timm_encoder import is_timm_model, make_timm_encoder
 
+        if not is_timm_model(name):
+            raise UnknownNameError("encoder", name, list_encoders())
         return make_timm_encoder(name, bands=bands, size=size, pretrained=pretrained)
     if pretrained:
         raise InputError(f"The encoder {name!r} has no published weights; leave `pretrained` out.")

@@ -8,17 +8,22 @@ import timm
 import torch
 from torch import nn
 
-from swath.encoders.model import ENCODERS
-from swath.errors import InputError, UnknownNameError
+from swath.errors import InputError
 
-__all__ = ["make_timm_encoder"]
+__all__ = ["is_timm_model", "make_timm_encoder"]
+
+
+def is_timm_model(name: str) -> bool:
+    """Say whether timm itself has a model of this name, with or without a weight tag."""
+    # timm also takes "hf-hub:..." and "local-dir:..." names, which would let a name choose what is loaded.
+    return ":" not in name and timm.is_model(name)
 
 
 def make_timm_encoder(name: str, *, bands: int, size: int, pretrained: bool = False) -> nn.Module:
     """Make a timm backbone that returns pooled features.
 
     Args:
-        name: A model name that timm knows, with or without a weight tag (``"resnet18.a1_in1k"``).
+        name: A name that :func:`is_timm_model` knows, such as ``"resnet18"`` or ``"resnet18.a1_in1k"``.
         bands: Number of input bands; published weights of the first layer are adapted by timm.
         size: Height and width of the images in pixels.
         pretrained: Whether to load published weights.
@@ -27,12 +32,8 @@ def make_timm_encoder(name: str, *, bands: int, size: int, pretrained: bool = Fa
         A module with ``num_features`` that maps (B, bands, size, size) to (B, num_features).
 
     Raises:
-        UnknownNameError: timm has no such model.
         InputError: The model cannot take this size, or its weights cannot be had.
     """
-    # timm also takes "hf-hub:..." and "local-dir:..." names, which would let a name choose what is loaded.
-    if ":" in name or not timm.is_model(name):
-        raise UnknownNameError("encoder", name, [*ENCODERS, *timm.list_models()])
     configuration = timm.models.get_pretrained_cfg(name)
     # Transformers with position embeddings are built for one size; the others take what comes.
     fixed = configuration is not None and configuration.fixed_input_size
