@@ -142,8 +142,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_goes_on(run_swath, data: Path, tmp
         f"train {data} --method assume-negative --size 16 --batch-size 16 --epochs 120 --out {run}".split()
     )
     # A test run that was itself started in the background would hand down an ignored Ctrl-C.
-    hearing = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-    line = [sys.executable, "-c", hearing, str(SWATH), *words]
+    hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    line = [sys.executable, "-c", hear, str(SWATH), *words]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     lines = run / "progress.jsonl"
