@@ -13,7 +13,8 @@ from sklearn import metrics as reference
 from swath.errors import InputError, LabelError
 from swath.evaluation import average_precision, evaluate_probability
 from swath.evaluation.calibration import BINS
-from swath.evaluation.metrics import HEADLINES, Measures
+from swath.evaluation.evaluate import chief_figures
+from swath.evaluation.metrics import FROM_POSITIVES, HEADLINES, Measures
 from swath.labels import LabelTable
 
 
@@ -132,8 +133,12 @@ def test_what_stands_under_unknown_changes_nothing(state, seed):
     plain = evaluate_probability(state, probability, classes, exclusive=False, draws=3)
     other_codes = np.where(state < 0, generator.integers(-128, 0, state.shape), state).astype(np.int8)
     assert evaluate_probability(other_codes, probability, classes, exclusive=False, draws=3) == plain
+    # Only the rank of what is known to be present looks at how the model ranks what nobody knows.
     other_probability = np.where(state < 0, generator.random(state.shape), probability)
-    assert evaluate_probability(state, other_probability, classes, exclusive=False, draws=3) == plain
+    other = evaluate_probability(state, other_probability, classes, exclusive=False, draws=3)
+    for evaluation in (plain, other):
+        del evaluation["positive_rank"], evaluation["intervals"]["positive_rank"]
+    assert other == plain
 
 
 @settings(max_examples=40, deadline=None)
@@ -168,7 +173,8 @@ def test_classes_that_cannot_be_compared_are_left_out_by_name():
     assert len({row["reason"] for row in evaluation["left_out"]}) == 3
     assert evaluation["map_macro"] == evaluation["per_class"][0]["average_precision"] == pytest.approx(2 / 3)
     for row in evaluation["per_class"][1:]:
-        assert row["average_precision"] is row["f1"] is row["precision"] is row["recall"] is None
+        assert row["average_precision"] is row["f1"] is row["precision"] is None
+    assert [row["recall"] for row in evaluation["per_class"]] == [1, 1, None, None]
     assert evaluation["per_class"][3]["unknown"] == 3
 
 
@@ -181,6 +187,54 @@ def test_nothing_known_gives_no_figure_but_a_reason(exclusive, scenes):
         assert evaluation[name] is None
         assert evaluation["intervals"][name] is None
         assert evaluation["undefined"][name]
+
+
+def test_known_positives_alone_give_recall_and_rank_and_nothing_that_flatters():
+    generator = np.random.default_rng(4)
+    truth = generator.random((60, 5)) < 0.4
+    truth[~truth.any(axis=1), 0] = True
+    # At most one positive a scene is known, and no absence.
+    state = np.full(truth.shape, -1, np.int8)
+    for row in range(50):
+        state[row, generator.choice(np.flatnonzero(truth[row]))] = 1
+    probability = generator.random(truth.shape).round(1)
+    rows, columns = np.nonzero(state == 1)
+    own = probability[rows, columns]
+    evaluation = evaluate_probability(state, probability, "abcde", exclusive=False, draws=200)
+    assert evaluation["positive_recall"] == pytest.approx((own >= 0.5).mean())
+    ranks = (probability[rows] >= own[:, None]).sum(axis=1)
+    assert evaluation["positive_rank"] == pytest.approx(ranks.mean())
+    for name in FROM_POSITIVES:
+        low, high = evaluation["intervals"][name]
+        assert low < evaluation[name] < high
+    for name in set(HEADLINES) - set(FROM_POSITIVES):
+        assert evaluation[name] is evaluation["intervals"][name] is None
+    assert evaluation["undefined"]["f1_micro"] == "no label is known to be absent, so no claim can be wrong"
+    assert list(chief_figures(evaluation)) == list(FROM_POSITIVES)
+    for column, row in enumerate(evaluation["per_class"]):
+        assert row["recall"] == pytest.approx((own[columns == column] >= 0.5).mean())
+
+
+def test_the_rank_of_a_positive_leaves_other_positives_out(multi):
+    state, probability = multi
+    expected = []
+    for row, column in np.argwhere(state == 1):
+        others = np.delete(probability[row], np.flatnonzero(state[row] == 1))
+        expected.append(1 + (others >= probability[row, column]).sum())
+    value = Measures(labels_of(state), probability).value()
+    assert value["positive_rank"] == pytest.approx(np.mean(expected))
+    assert value["positive_recall"] == pytest.approx(
+        reference.recall_score(state, probability >= 0.5, average="micro")
+    )
+    assert Measures(labels_of(state), state.astype(float)).value()["positive_rank"] == 1
+
+
+def test_with_one_class_a_scene_the_recall_of_positives_is_the_accuracy(single):
+    state, probability, index = single
+    value = Measures(labels_of(state, exclusive=True), probability).value()
+    assert value["positive_recall"] == value["overall_accuracy"]
+    ranks = (probability >= probability[np.arange(400), index][:, None]).sum(axis=1)
+    assert value["positive_rank"] == pytest.approx(ranks.mean())
 
 
 def test_the_threshold_itself_counts_as_claimed():

@@ -213,6 +213,44 @@ def test_recovery_counts_hidden_labels_only(tmp_path):
     assert "recovers 2 of them (66.7 %). Of its 3 claims about unknown labels 66.7 % are right." in said
 
 
+def test_known_positives_alone_are_told_as_such(tmp_path):
+    classes = ["water", "forest", "road", "field"]
+    state = np.full((40, 4), -1, np.int8)
+    state[np.arange(40), np.arange(40) % 4] = 1
+    probability = np.random.default_rng(0).random((40, 4))
+    evaluation = evaluate_probability(state, probability, classes, exclusive=False, draws=20)
+    evidence = evidence_of(
+        classes, test=40, test_state=state, test_probability=probability, evaluation=evaluation
+    )
+    _, page = read(write_report(tmp_path, evidence))
+    said = " ".join("".join(page.text).split())
+    assert "not defined " not in said.split("What these figures mean")[0].replace(
+        "mAP is not defined here", ""
+    )
+    assert f"of 40 known present labels, {100 * evaluation['positive_recall']:.1f} % are claimed" in said
+    guess = (state == 1).mean(axis=0) @ (probability >= 0.5).mean(axis=0)
+    assert f"would find {100 * guess / (state == 1).mean(axis=0).sum():.1f} %" in said
+    assert "Neither can be drawn: no label of the test scenes is known to be absent" in said
+    assert said.count("no scene is known to lack it") == 1
+    alts = " ".join(value for tag, name, value in page.attributes if (tag, name) == ("img", "alt"))
+    for missing in ("Also there", "Wrongly claimed class", "Reliability"):
+        assert missing not in alts
+    assert "Share of the known positives that are found, 4 classes" in alts
+
+
+def test_classes_left_out_are_one_sentence_for_each_reason(tmp_path):
+    state = np.array([[1, 1, 1, 0], [0, 1, 1, 0], [1, -1, 1, 0]], np.int8)
+    probability = np.full((3, 4), 0.5)
+    evaluation = evaluate_probability(state, probability, list("abcd"), exclusive=False, draws=5)
+    evidence = evidence_of(
+        list("abcd"), test=3, test_state=state, test_probability=probability, evaluation=evaluation
+    )
+    _, page = read(write_report(tmp_path, evidence))
+    said = " ".join("".join(page.text).split())
+    assert "Left out of the means over classes because no scene is known to lack it: b, c." in said
+    assert "Left out of the means over classes because no scene is known to show it: d." in said
+
+
 def test_the_same_evidence_gives_the_same_page(tmp_path):
     first = write_report(tmp_path / "a", evidence_of(["a", "b"])).read_bytes()
     assert write_report(tmp_path / "b", evidence_of(["a", "b"])).read_bytes() == first
@@ -264,6 +302,24 @@ def test_links_lead_to_the_runs_wherever_they_are_and_never_elsewhere(tmp_path, 
         "../runs/a%20b%231/report.html",
         "javascript%3Aalert%281%29/report.html",
     ]
+
+
+def test_a_method_below_the_floor_is_called_that(tmp_path):
+    rows = [
+        {"method": method, "seed": 0, "map_macro": score, "f1_macro": 1 - score}
+        for method, score in (("all-known", 0.9), ("assume-negative", 0.7), ("adagc", 0.65))
+    ]
+    _, page = read(write_comparison(tmp_path, rows))
+    said = " ".join(page.text)
+    assert "adagc lies below assume-negative by 5.0 points in mAP." in said
+    assert "of the way" not in said  # in mF1 the floor lies above the ceiling here
+    assert "±" not in said
+
+
+def test_what_positives_alone_can_say_is_compared_where_nothing_else_is_defined():
+    row = {"method": "m", "seed": 0, "positive_recall": 0.5, "positive_rank": 2.5, "seconds": 1.0}
+    assert "recall of known positives" in comparison_table([row])
+    assert "positives" not in comparison_table([{**row, "map_macro": 0.5}])
 
 
 def test_one_run_has_no_spread_and_no_runs_are_refused(tmp_path):

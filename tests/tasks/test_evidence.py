@@ -47,8 +47,16 @@ def test_the_command_in_the_report_repeats_the_run(table_folder: Path, tmp_path:
 @pytest.mark.parametrize(
     "options",
     [
-        {"data": "/some where/it's \"here\" $HOME", "images": "two words", "image_column": "- a: b"},
-        {"method_options": {"strength": 1e-05, "roll_back": True, "mixup": None, "name": "two words", "n": -1}},
+        {"data": '/some where/it\'s "here" $HOME', "images": "two words", "image_column": "- a: b"},
+        {
+            "method_options": {
+                "strength": 1e-05,
+                "roll_back": True,
+                "mixup": None,
+                "name": "two words",
+                "n": -1,
+            }
+        },
         {"method_options": {}, "complete": True, "tensorboard": True, "pretrained": True},
         {"augment": "", "nodata": -9999.0, "clip_norm": 1.0, "patience": 3, "validation_share": 0.25},
         {"images": "--out", "draw": "[x", "augment": "{y", "label_columns": "1", "warmup_epochs": 0.0},
@@ -59,14 +67,21 @@ def test_any_option_survives_the_command_line(options: dict[str, Any]) -> None:
     assert parsed(_command(config)) == config
 
 
-def test_a_run_that_knows_positives_only_is_told_by_what_they_can_say(table_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_knows_positives_only_is_told_by_what_they_can_say(
+    table_folder: Path, tmp_path: Path
+) -> None:
     table = pd.read_csv(table_folder / "labels.csv")
     labels = table.columns[1:]
     first = table[labels].to_numpy().argmax(axis=1)
     table[labels] = [[1 if column == one else None for column in range(len(labels))] for one in first]
     table.to_csv(tmp_path / "labels.csv", index=False)
     run = swath.train(
-        tmp_path / "labels.csv", images=str(table_folder), out=tmp_path / "run", method="assume-negative", size=16, epochs=1
+        tmp_path / "labels.csv",
+        images=str(table_folder),
+        out=tmp_path / "run",
+        method="assume-negative",
+        size=16,
+        epochs=1,
     )
     assert run.evaluation["map_macro"] is None
     told = _told(run)

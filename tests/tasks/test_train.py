@@ -255,7 +255,9 @@ def test_a_class_without_a_positive_is_named_in_the_report(table_folder: Path, t
 def test_tensorboard_gets_every_epoch(table_folder: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = swath.train(table_folder, out=tmp_path / "run", method="all-known", size=16, epochs=2, tensorboard=True)
+    run = swath.train(
+        table_folder, out=tmp_path / "run", method="all-known", size=16, epochs=2, tensorboard=True
+    )
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
     losses = [event.value for event in events.Scalars("train_loss")]
@@ -275,7 +277,11 @@ def test_one_label_per_image_of_uc_merced_gives_the_others_back(real_data: Path,
     options = {"encoder": "small_resnet", "size": 32, "epochs": 8, "batch_size": 32, "learning_rate": 2e-3}
     runs = {
         method: swath.train(
-            real_data / "ucm-multilabel", out=tmp_path / method, method=method, draw="single-positive-random", **options
+            real_data / "ucm-multilabel",
+            out=tmp_path / method,
+            method=method,
+            draw="single-positive-random",
+            **options,
         ).evaluation
         for method in ("assume-negative", "adagc")
     }

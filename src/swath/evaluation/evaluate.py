@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from swath.evaluation.intervals import LEVEL, bootstrap_intervals
-from swath.evaluation.metrics import HEADLINES, Measures, average_precision, confusion
+from swath.evaluation.metrics import FROM_POSITIVES, HEADLINES, Measures, average_precision, confusion
 from swath.labels import LabelTable, is_absent, is_present, is_unknown
 
-__all__ = ["evaluate_probability"]
+__all__ = ["chief_figures", "evaluate_probability"]
 
-# Why a measure of the whole set can be null although it applies to this kind of labels.
+# Why a measure of the whole set can be null although labels are known that could define it.
 _NEEDS = {
     "map_macro": "no class has both a present and an absent known label",
-    "map_micro": "the known labels are not both present and absent ones",
     "f1_macro": "no class has both a present and an absent known label",
-    "f1_micro": "no label is known to be present",
-    "overall_accuracy": "no label is known",
-    "average_accuracy": "no scene has a known class",
-    "kappa": "all scenes have one class, and it is always predicted; or no scene has a known class",
-    "coverage_error": "no label is known to be present",
+    "kappa": "all scenes have one class, and it is always predicted",
     "ranking_loss": "no scene has both a present and an absent known label",
-    "calibration_error": "no label is known",
 }
-_MULTI_LABEL_HAS_NO = {
-    name: "defined only where the classes exclude each other" for name in ("average_accuracy", "kappa")
-}
+_MULTI_LABEL_HAS_NO = ("average_accuracy", "kappa")
 
 
 def evaluate_probability(
@@ -81,7 +73,6 @@ def evaluate_probability(
     measures = Measures(labels, probability, threshold)
     value = measures.value()
     intervals = bootstrap_intervals(measures, draws=draws, seed=seed)
-    reasons = _NEEDS | ({} if exclusive else _MULTI_LABEL_HAS_NO)
     return {
         "version": 1,
         "kind": "single-label" if exclusive else "multi-label",
@@ -98,8 +89,30 @@ def evaluate_probability(
             for column, name in enumerate(labels.classes)
             if not measures.compared[column]
         ],
-        "undefined": {name: reasons[name] for name in HEADLINES if math.isnan(value[name])},
+        "undefined": {name: _why_undefined(name, measures) for name in HEADLINES if math.isnan(value[name])},
     }
+
+
+def chief_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures to name where there is room for a few: those that need positives only if no other is defined.
+
+    Args:
+        evaluation: The content of ``evaluation.json``.
+
+    Returns:
+        Value by name; empty if nothing is known.
+
+    Example:
+        >>> evaluation = evaluate_probability([[1, -1]], [[0.8, 0.9]], ["water", "forest"], False, draws=5)
+        >>> chief_figures(evaluation)
+        {'positive_recall': 1.0, 'positive_rank': 2.0}
+    """
+    figures = {}
+    for names in (("map_macro", "f1_macro", "overall_accuracy", "kappa"), FROM_POSITIVES):
+        figures = {name: evaluation[name] for name in names if evaluation.get(name) is not None}
+        if figures:
+            break
+    return figures
 
 
 def _per_class(labels: LabelTable, measures: Measures, probability: npt.ArrayLike) -> list[dict[str, Any]]:
@@ -109,7 +122,7 @@ def _per_class(labels: LabelTable, measures: Measures, probability: npt.ArrayLik
         "average_precision": average_precision(state, probability),
         "f1": np.where(measures.compared, counts.f1[0], np.nan),
         "precision": np.where(measures.compared, counts.precision[0], np.nan),
-        "recall": np.where(measures.compared, counts.recall[0], np.nan),
+        "recall": counts.recall[0],
     }
     tallies = {"present": is_present(state), "absent": is_absent(state), "unknown": is_unknown(state)}
     return [
@@ -118,6 +131,21 @@ def _per_class(labels: LabelTable, measures: Measures, probability: npt.ArrayLik
         | {key: int(np.asarray(marks)[:, column].sum()) for key, marks in tallies.items()}
         for column, name in enumerate(labels.classes)
     ]
+
+
+def _why_undefined(name: str, measures: Measures) -> str:
+    if not measures.exclusive and name in _MULTI_LABEL_HAS_NO:
+        return "defined only where the classes exclude each other"
+    present, absent = is_present(measures.state).any(), is_absent(measures.state).any()
+    if measures.exclusive and not present:
+        return "no scene has a known class"
+    if not present and not absent:
+        return "no label is known"
+    if not present:
+        return "no label is known to be present"
+    if not absent:
+        return "no label is known to be absent, so no claim can be wrong"
+    return _NEEDS[name]
 
 
 def _why_left_out(state: npt.NDArray[np.int8]) -> str:

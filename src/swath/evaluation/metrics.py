@@ -1,4 +1,4 @@
-"""Measures of how well probabilities agree with what is known. What is unknown is left out everywhere.
+"""Measures of how well probabilities agree with what is known. What is unknown counts for and against nothing.
 
 Every measure is a function of one weight for each scene. The plain value has weight 1 everywhere; a bootstrap
 draw has the number of times each scene was drawn. A value and its interval therefore come from the same
@@ -18,9 +18,12 @@ from swath.evaluation.calibration import Bins, calibration_error, scene_bins
 from swath.evaluation.ranking import PrecisionCurve, scene_ranks
 from swath.labels import UNKNOWN, LabelTable, is_absent, is_present
 
-__all__ = ["HEADLINES", "ClassCounts", "Measures", "average_precision", "confusion"]
+__all__ = ["FROM_POSITIVES", "HEADLINES", "ClassCounts", "Measures", "average_precision", "confusion"]
 
 Floats = npt.NDArray[np.float64]
+
+FROM_POSITIVES = ("positive_recall", "positive_rank")
+"""Names of the measures that need no label known to be absent."""
 
 HEADLINES = (
     "map_macro",
@@ -33,6 +36,7 @@ HEADLINES = (
     "coverage_error",
     "ranking_loss",
     "calibration_error",
+    *FROM_POSITIVES,
 )
 """Names of the measures of a whole set, in the order in which people read them."""
 
@@ -121,6 +125,10 @@ class ClassCounts(NamedTuple):
 class Measures:
     """All headline measures of a set of probabilities, for any weights of the scenes.
 
+    Where labels of one kind only are known (one positive a scene, say), no claim can be wrong, and accuracy, F1
+    and calibration would be good for every model that claims enough. They are not defined there; what still is
+    are ``positive_recall`` and ``positive_rank``.
+
     What the weights do not change (sorting, comparing, binning) is done once, here.
 
     Args:
@@ -204,6 +212,8 @@ class Measures:
             "coverage_error": _weighted(real, self._ranks.coverage),
             "ranking_loss": _weighted(real, self._ranks.loss),
             "calibration_error": calibration_error(Bins(*(real @ part for part in self._bins))),
+            "positive_recall": pooled.recall,
+            "positive_rank": _ratio(real @ np.nan_to_num(self._ranks.present_rank), present.sum(axis=1)),
         }
         if self.exclusive:
             scenes = present.sum(axis=1)
@@ -214,6 +224,10 @@ class Measures:
                 "average_accuracy": _mean(counts.recall),
                 "kappa": _ratio(agreement - chance, 1 - chance),
             }
+        else:
+            both = (present.sum(axis=1) > 0) & (absent.sum(axis=1) > 0)
+            for name in set(HEADLINES).difference(FROM_POSITIVES):
+                measured[name] = np.where(both, measured[name], np.nan)
         return measured
 
     def value(self) -> dict[str, float]:

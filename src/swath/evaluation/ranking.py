@@ -72,6 +72,7 @@ class SceneRanks(NamedTuple):
 
     coverage: npt.NDArray[np.float64]
     loss: npt.NDArray[np.float64]
+    present_rank: npt.NDArray[np.float64]
 
 
 def scene_ranks(state: npt.NDArray[np.int8], score: npt.NDArray[np.floating]) -> SceneRanks:
@@ -84,7 +85,13 @@ def scene_ranks(state: npt.NDArray[np.int8], score: npt.NDArray[np.floating]) ->
     Returns:
         ``coverage``: the number of known labels down to the last present one (NaN without a present label);
         ``loss``: the share of (present, absent) pairs in which the absent label scores as high or higher (NaN
-        without such a pair).
+        without such a pair);
+        ``present_rank``: the ranks of the present labels among all labels that are not known to be present,
+        added up (1 is the first; the last place on equal scores; NaN without a present label). It alone looks
+        at the scores of unknown labels.
+
+    Source: the filtered rank of Bordes et al., Translating Embeddings for Modeling Multi-relational Data,
+    NeurIPS 2013.
     """
     present, known = is_present(state), is_known(state)
     lowest = np.where(present, score, np.inf).min(axis=1, initial=np.inf)
@@ -95,7 +102,9 @@ def scene_ranks(state: npt.NDArray[np.int8], score: npt.NDArray[np.floating]) ->
     absent = np.take_along_axis(known & ~present, order, axis=1)
     wrong = np.where(ordered, absent.cumsum(axis=1), 0).sum(axis=1)
     pairs = ordered.sum(axis=1) * absent.sum(axis=1)
+    ranks = np.where(ordered, 1 + (~ordered).cumsum(axis=1), 0).sum(axis=1)
     return SceneRanks(
         np.where(present.any(axis=1), coverage, np.nan),
         np.divide(wrong, pairs, out=np.full(len(state), np.nan), where=pairs > 0),
+        np.where(present.any(axis=1), ranks, np.nan),
     )

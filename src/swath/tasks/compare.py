@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare"]
 
-FIGURES = ("map_macro", "map_micro", "f1_macro", "f1_micro", "overall_accuracy", "average_accuracy", "kappa")
+FIGURES = (
+    "map_macro",
+    "map_micro",
+    "f1_macro",
+    "f1_micro",
+    "overall_accuracy",
+    "average_accuracy",
+    "kappa",
+    "positive_recall",
+    "positive_rank",
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,7 @@ def _row(source: SceneSource, data: Any, folder: Path, options: dict[str, Any]) 
     return {
         "method": options["method"],
         "seed": options["seed"],
-        **{name: evaluation[name] for name in FIGURES},
+        **{name: evaluation.get(name) for name in FIGURES},
         "seconds": round(seconds, 1),
         "run": str(folder),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from swath.evaluation.evaluate import evaluate_probability
 from swath.evaluation.report import DataFacts, Evidence, write_report
@@ -135,8 +137,9 @@ def _facts(config: Mapping[str, Any], prepared: Prepared) -> DataFacts:
 def _said(lost: Mapping[str, Any]) -> str:
     if not lost:
         return ""
-    text = f"{lost['how']}, seed {lost['seed']}: of {lost['present_before']} present and {lost['absent_before']} "
-    text += f"absent labels, {lost['present_after']} and {lost['absent_after']} are known to the method"
+    text = f"{lost['how']}, seed {lost['seed']}: of {lost['present_before']:,} present and "
+    text += f"{lost['absent_before']:,} absent labels, {lost['present_after']:,} and {lost['absent_after']:,} are "
+    text += "known to the method"
     return text + (f"; {lost['wrong']} of them are wrong" if lost["wrong"] else "")
 
 
@@ -150,11 +153,15 @@ def _command(config: Mapping[str, Any]) -> str:
         if value == default and name not in ("method", "encoder", "size", "epochs", "seed"):
             continue
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, dict):
-            words += [word for key, entry in value.items() for word in (f"{flag}.{key}", str(entry))]
-        elif value is not None:
-            words += [flag, str(value).lower() if isinstance(value, bool) else str(value)]
+        word = value if isinstance(value, str) else _on_one_line(value)
+        words += [f"{flag}={word}"] if word.startswith(("-", "{")) else [flag, word]
     return shlex.join([*words, "--out", "RUN"])
+
+
+def _on_one_line(value: Any) -> str:
+    """Return a number, a boolean, None or a dictionary as the command line reads it."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text.removesuffix("...\n").strip()
 
 
 def _selection(config: Mapping[str, Any], scenes: int) -> str:

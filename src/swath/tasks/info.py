@@ -90,6 +90,7 @@ def _installation() -> str:
 
 
 def _run(folder: Path) -> str:
+    from swath.evaluation.evaluate import chief_figures
     from swath.training.run import load_run
 
     run = load_run(folder)
@@ -107,8 +108,7 @@ def _run(folder: Path) -> str:
         f"classes ({len(contract.classes)}): {', '.join(contract.classes)}",
     ]
     if (folder / "evaluation.json").exists():
-        figures = ("map_macro", "f1_macro", "overall_accuracy", "kappa")
-        known = {name: run.evaluation[name] for name in figures if run.evaluation.get(name) is not None}
+        known = chief_figures(run.evaluation)
         lines.append("test: " + ", ".join(f"{name} {value:.4f}" for name, value in known.items()))
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from swath.errors import InputError
+from swath.evaluation.metrics import FROM_POSITIVES
 from swath.evaluation.report.drawing import DARK, LIGHT, MIDDLE, Picture, draw, shortened
 from swath.evaluation.report.page import render
 from swath.files import write_text
@@ -28,6 +29,8 @@ _COLUMNS = (
     ("average_accuracy", "average accuracy", True),
     ("kappa", "kappa", False),
     ("calibration_error", "calibration error", True),
+    ("positive_recall", "recall of known positives", True),
+    ("positive_rank", "rank of known positives", False),
     ("seconds", "seconds", False),
 )
 _CEILING, _FLOOR = "all-known", "assume-negative"
@@ -97,6 +100,7 @@ def write_comparison(
         "title": title,
         "table": _table(rows),
         "seeds": sorted({row["seed"] for row in rows if row.get("seed") is not None}),
+        "spread": any(len(runs) > 1 for runs in _methods(rows).values()),
         "pictures": [_bars(rows, key, heading, share) for key, heading, share in columns],
         "gap": _gap_closed(rows),
         "runs": [
@@ -124,7 +128,10 @@ def _present(rows: Sequence[Row]) -> list[tuple[str, str, bool]]:
         raise InputError(
             f"{len(rows)} runs were given to compare; expected at least one, each with its method."
         )
-    return [column for column in _COLUMNS if _finite(row.get(column[0]) for row in rows)]
+    columns = [column for column in _COLUMNS if _finite(row.get(column[0]) for row in rows)]
+    # What positives alone can say is second best: shown where nothing else is defined.
+    others = {key for key, _, _ in columns}.difference(FROM_POSITIVES, {"seconds"})
+    return [column for column in columns if not others or column[0] not in FROM_POSITIVES]
 
 
 def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -171,7 +178,7 @@ def _gap_closed(rows: Sequence[Row]) -> list[str]:
     for method in methods:
         if method in (_CEILING, _FLOOR):
             continue
-        parts = []
+        parts, below = [], []
         for key, heading, _ in _COLUMNS[:2]:
             low, high, here = (
                 statistics.fmean(values) if values else math.nan
@@ -179,10 +186,16 @@ def _gap_closed(rows: Sequence[Row]) -> list[str]:
                     _finite(run.get(key) for run in methods[name]) for name in (_FLOOR, _CEILING, method)
                 )
             )
-            if high > low and not math.isnan(here):
+            if not high > low or math.isnan(here):
+                continue
+            if here < low:
+                below.append(f"{100 * (low - here):.1f} points in {heading}")
+            else:
                 parts.append(f"{100 * (here - low) / (high - low):.0f} % in {heading}")
         if parts:
             said.append(f"{method} goes {' and '.join(parts)} of the way from {_FLOOR} to {_CEILING}.")
+        if below:
+            said.append(f"{method} lies below {_FLOOR} by {' and '.join(below)}.")
     return said
 
 
@@ -194,6 +207,7 @@ def _bars(rows: Sequence[Row], key: str, heading: str, share: bool) -> Picture:
     }
     names = list(values)
     means = [statistics.fmean(values[name]) if values[name] else math.nan for name in names]
+    several = any(len(runs) > 1 for runs in values.values())
     spreads = [statistics.stdev(values[name]) if len(values[name]) > 1 else 0.0 for name in names]
 
     def paint(figure: Figure) -> None:
@@ -202,7 +216,7 @@ def _bars(rows: Sequence[Row], key: str, heading: str, share: bool) -> Picture:
         axes.barh(
             y,
             means,
-            xerr=spreads,
+            xerr=spreads if several else None,
             height=0.62,
             color=LIGHT,
             edgecolor=DARK,
@@ -210,7 +224,10 @@ def _bars(rows: Sequence[Row], key: str, heading: str, share: bool) -> Picture:
         )
         for position, name in enumerate(names):
             runs = values[name]
-            axes.plot(runs, np.full(len(runs), position - 0.2), "o", color=MIDDLE, mec="black", mew=0.6, ms=4)
+            if several:
+                axes.plot(
+                    runs, np.full(len(runs), position - 0.2), "o", color=MIDDLE, mec="black", mew=0.6, ms=4
+                )
             axes.annotate(
                 _cell([value / scale for value in runs], share),
                 (max([*runs, means[position] + spreads[position]], default=0.0), position),
@@ -230,5 +247,7 @@ def _bars(rows: Sequence[Row], key: str, heading: str, share: bool) -> Picture:
     alt = f"{heading} by method: " + "; ".join(
         f"{name} {_cell([value / scale for value in values[name]], share)}" for name in names
     )
-    caption = f"{heading}: mean over seeds, its standard deviation as a whisker, every run as a dot."
+    caption = f"{heading}: one run of each method. Several seeds would show how far runs differ."
+    if several:
+        caption = f"{heading}: mean over seeds, its standard deviation as a whisker, every run as a dot."
     return draw(paint, height=0.8 + 0.42 * len(names), alt=alt + ".", caption=caption)

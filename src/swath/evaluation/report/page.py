@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from swath.evaluation.metrics import ClassCounts, Measures
+from swath.evaluation.metrics import FROM_POSITIVES, ClassCounts, Measures
 from swath.evaluation.report.evidence import Evidence
 from swath.evaluation.report.gallery import test_strips, train_strips
+from swath.evaluation.report.positives import found_dots, limits, only_positives
 from swath.evaluation.report.result_figures import (
     class_dots,
     confusion_matrix_picture,
@@ -43,6 +44,8 @@ _NAMES = {
     "coverage_error": "coverage error",
     "ranking_loss": "ranking loss",
     "calibration_error": "calibration error",
+    "positive_recall": "recall of known positives",
+    "positive_rank": "rank of known positives",
 }
 _MEANINGS = {
     "map_macro": "Mean over classes of the average precision: scenes with the class rank before others.",
@@ -55,8 +58,17 @@ _MEANINGS = {
     "coverage_error": "How far down the ranked list until the present ones are found; less is better.",
     "ranking_loss": "Share of pairs in which an absent label ranks before a present one; less is better.",
     "calibration_error": "Mean distance between a probability and the share that is right; less is better.",
+    "positive_recall": "Share of the labels known to be present that are claimed.",
+    "positive_rank": "Place of a label known to be present among its scene's classes, most probable first; "
+    "the mean over all such labels. 1 is best.",
 }
-_AS_NUMBER = {"kappa", "coverage_error"}
+_CLASS_COLUMNS = {
+    "average_precision": "average precision",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+}
+_AS_NUMBER = {"kappa": 3, "coverage_error": 2, "positive_rank": 2}
 
 
 def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
@@ -92,7 +104,8 @@ def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
     evaluation = evidence.evaluation
     alarms, alarm_list = (None, []) if evidence.exclusive else false_alarms(evidence, measures)
     recovered = _recovered(evidence)
-    shown = _HEADLINES[evaluation["kind"]]
+    shown = _shown(evaluation)
+    one_sided = only_positives(evidence)
     content = {
         "evidence": evidence,
         "facts": _facts(evidence),
@@ -100,11 +113,19 @@ def write_report(folder: str | os.PathLike[str], evidence: Evidence) -> Path:
         "further": [
             _figure(evaluation, name) for name in _NAMES if name not in shown and evaluation[name] is not None
         ],
+        "limits": limits(evidence, measures),
+        "one_sided": one_sided,
+        "left_out": _left_out(evidence),
+        "columns": [
+            (key, heading)
+            for key, heading in _CLASS_COLUMNS.items()
+            if any(row[key] is not None for row in evaluation["per_class"])
+        ],
         "level": evaluation["bootstrap"]["level"],
         "states": state_bars(evidence),
         "curves": curves(evidence.progress, evidence.method),
         "scatter": precision_by_positives(evidence),
-        "dots": class_dots(evidence),
+        "dots": class_dots(evidence) or found_dots(evidence, measures),
         "train_strips": train_strips(evidence),
         "test_strips": test_strips(evidence),
         "recovered": recovered and _recovery_words(recovered),
@@ -168,9 +189,40 @@ def _recovery_words(counts: ClassCounts) -> dict[str, Any]:
     }
 
 
+def _shown(evaluation: Mapping[str, Any]) -> Sequence[str]:
+    """Return the names of the headline figures: the usual ones, or what known positives alone can say."""
+    usual = _HEADLINES[evaluation["kind"]]
+    if evaluation["map_macro"] is not None or evaluation["positive_recall"] is None:
+        return usual
+    if evaluation["kind"] == "single-label":
+        return [name for name in usual if evaluation[name] is not None]
+    return [*FROM_POSITIVES, *(name for name in usual if evaluation[name] is not None)]
+
+
+def _left_out(evidence: Evidence) -> list[str]:
+    """Return one sentence for each reason why classes are in no mean."""
+    reasons: dict[str, list[str]] = {}
+    for row in evidence.evaluation["left_out"]:
+        reasons.setdefault(row["reason"], []).append(row["name"])
+    sentences = []
+    for reason, names in reasons.items():
+        if 1 < len(names) == len(evidence.classes):
+            sentences.append(f"No class can be compared: of each, {reason}.")
+            continue
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        sentences.append(
+            f"Left out of the means over classes because {reason}: {', '.join(names[:20])}{more}."
+        )
+    return sentences
+
+
 def _figure(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
     value, ends = evaluation[name], evaluation["intervals"][name]
-    word = _number if name in _AS_NUMBER else _percent
+    digits = _AS_NUMBER.get(name)
+
+    def word(value: float | None) -> str:
+        return _percent(value) if digits is None or value is None else f"{value:.{digits}f}"
+
     return {
         "name": _NAMES[name],
         "value": word(value),
@@ -184,17 +236,15 @@ def _percent(value: float | None) -> str:
     return "not defined" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
-
-
 def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     data = evidence.data
     facts = [
         ("Data", data.name),
         (
             "Scenes",
-            f"{data.scenes:,}: {data.train:,} training, {data.validation:,} validation, {data.test:,} test",
+            f"{data.scenes:,}: {data.train:,} training, "
+            + (f"{data.validation:,} validation, " if data.validation else "")
+            + f"{data.test:,} test",
         ),
         (
             "Classes",
@@ -236,11 +286,11 @@ def _notes(evidence: Evidence) -> list[str]:
     )
     if evaluation["scenes"] and evaluation["scenes"] < 100:
         notes.append(f"There are only {evaluation['scenes']} test scenes: take every figure as rough.")
-    notes += [
-        f"There is no {_NAMES[name]}: {why}."
-        for name, why in evaluation["undefined"].items()
-        if name in _HEADLINES[evaluation["kind"]]
-    ]
+    reasons: dict[str, list[str]] = {}
+    for name, why in evaluation["undefined"].items():
+        if name in _HEADLINES[evaluation["kind"]]:
+            reasons.setdefault(why, []).append(_NAMES[name])
+    notes += [f"Not defined: {'; '.join(names)}. The reason: {why}." for why, names in reasons.items()]
     if data.crossing_duplicates:
         notes.append(
             f"Images that lie on both sides of the split, pixel for pixel: "

@@ -181,7 +181,8 @@ def false_alarms(
 def cooccurrence(evidence: Evidence, measures: Measures) -> list[Picture]:
     """Draw which classes lie in one scene: in truth, and as claimed."""
     known, present = np.asarray(is_known(measures.state)), np.asarray(is_present(measures.state))
-    if len(evidence.classes) < 2 or not present.any():
+    # Labels known to be present, and no others, would make every pair a certainty.
+    if len(evidence.classes) < 2 or not present.any() or not (known & ~present).any():
         return []
     captions = (
         (present, "In truth: of the scenes with a row's class, the share (%) that also have the column's."),
@@ -190,16 +191,18 @@ def cooccurrence(evidence: Evidence, measures: Measures) -> list[Picture]:
             "As the model claims. Darker than in truth: it claims unseen what usually keeps company.",
         ),
     )
+    shares = [(_together(has, known), caption) for has, caption in captions]
     return [
         _matrix(
             evidence,
-            _together(has, known),
+            share,
             interest=present.sum(axis=0).astype(np.float64),
             across="also there",
             down="scenes with",
             caption=caption,
         )
-        for has, caption in captions
+        for share, caption in shares
+        if not np.isnan(share).all()
     ]
 
 
@@ -254,6 +257,8 @@ def _matrix(
 
 def reliability_picture(evidence: Evidence) -> Picture | None:
     """Draw the share of labels that are there against the probability that the model gave them."""
+    if evidence.evaluation["calibration_error"] is None:
+        return None
     labels = LabelTable(tuple(evidence.classes), evidence.test_state, exclusive=evidence.exclusive)
     bins = reliability(labels, evidence.test_probability)
     filled = bins.entries > 0

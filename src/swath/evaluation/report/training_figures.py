@@ -55,7 +55,14 @@ def state_bars(evidence: Evidence) -> Picture:
         axes.set_xlim(0, max(len(state), 1))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("training scenes")
-        figure.legend(loc="outside upper left", ncols=2)
+        # Bars first, in the order in which they stand.
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(
+            handles[hidden:] + handles[:hidden],
+            names[hidden:] + names[:hidden],
+            loc="outside upper left",
+            ncols=2,
+        )
 
     total = max(state.size, 1)
     alt = (
@@ -105,9 +112,12 @@ def curves(progress: Sequence[Mapping[str, Any]], method: Mapping[str, Any]) -> 
                     ms=4,
                     label=name.replace("_", " "),
                 )
-            axes.set_ylabel(title)
-            if len(lines) > 1 or "train_loss" not in lines:
-                axes.legend(loc="best")
+            if len(lines) == 1:
+                axes.set_ylabel(next(iter(lines)).replace("_", " ").replace("train loss", "training loss"))
+            else:
+                axes.set_ylabel(title)
+                # Above the lines, not on them; above the trigger's name, too.
+                axes.legend(loc="lower left", bbox_to_anchor=(0, 1.1 if axes is grid[0] else 1.0), ncols=2)
             if moment is not None:
                 axes.axvline(moment, color="black", ls=(0, (4, 2)), lw=1.2)
         if moment is not None:
