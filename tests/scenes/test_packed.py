@@ -342,3 +342,10 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"thesis\.tex"):
             pack(Given([GOOD]), folder=folder)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_store_that_is_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    store = pack(Given(images_of("uint8")), folder=tmp_path / "store")
+    os.truncate(tmp_path / "store" / "images.npy", 500)
+    with pytest.raises(SceneError, match="cut short"):
+        store.read([36])

@@ -6,12 +6,13 @@ import concurrent.futures
 import io
 import json
 import math
+import mmap
 import os
 import threading
 import weakref
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +34,9 @@ IMAGES: Final = "images.npy"
 ROWS: Final = "rows.npz"
 RECORD: Final = "store.json"
 # A piece of a batch is finished while it lies in a core's cache.
-_PIECE_BYTES: Final = 1024 * 1024
+_PIECE_BYTES: Final = 3 * 1024 * 1024
+# Stores up to this size stay mapped whole; of larger ones so much is touched before the pages are given back.
+_RESIDENT_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class UnreadableScene:
 class PackedScenes:
     """Images of one size and number type in one file, read by row.
 
-    Made by :func:`swath.scenes.packing.pack`. Batches are read with positioned reads instead of through a
-    memory map, so resident memory does not grow with the store; :attr:`images` maps the file for everything
+    Made by :func:`swath.scenes.packing.pack`. Batches are copied out of a memory map whose pages are given back
+    as they add up, so resident memory does not grow with the store; :attr:`images` maps the file for everything
     else.
 
     Args:
@@ -91,13 +94,16 @@ class PackedScenes:
             self._close = weakref.finalize(self, os.close, self._handle)
             with open(self._handle, "rb", closefd=False) as file:
                 self.shape, self.dtype, self._start = _read_header(file)
-            expected = self._start + math.prod(self.shape) * self.dtype.itemsize
-            if os.fstat(self._handle).st_size != expected or self.shape[0] != len(self.kept):
-                raise ValueError(f"{IMAGES} has not the {expected} bytes that its header promises")
+            self._size = self._start + math.prod(self.shape) * self.dtype.itemsize
+            if os.fstat(self._handle).st_size != self._size or self.shape[0] != len(self.kept):
+                raise ValueError(f"{IMAGES} has not the {self._size} bytes that its header promises")
+            self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
+            self._mapped = np.frombuffer(self._map, self.dtype, offset=self._start).reshape(self.shape)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, ContractError) as error:
             raise SceneError(
                 f"{self.folder} is no usable packed store: {error}. Remove it and pack the scenes again."
             ) from error
+        self._touched = 0
         self._own = threading.local()
         # A few are enough: one in the model, one being made, and those a caller still holds.
         self._free: deque[npt.NDArray[np.float32]] = deque(maxlen=4)
@@ -123,6 +129,7 @@ class PackedScenes:
     def close(self) -> None:
         """Close the file; the store cannot be read after it."""
         self._close()
+        del self._mapped, self._map
 
     @property
     def images(self) -> npt.NDArray[Any]:
@@ -140,7 +147,7 @@ class PackedScenes:
         """
         chosen = self._checked(rows)
         images = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        self._fill(_row_views(images), chosen)
+        self._fill(images, chosen)
         return images
 
     def pieces(self, rows: npt.ArrayLike, at_most_bytes: int = 16 * 2**20) -> Iterator[npt.NDArray[Any]]:
@@ -179,9 +186,11 @@ class PackedScenes:
         piece = max(1, _PIECE_BYTES // max(self._row_bytes, 4 * batch[:1].size))
 
         def work(start: int, stop: int) -> None:
+            buffer = self._buffer(piece)
             for first in range(start, stop, piece):
                 part = chosen[first : min(first + piece, stop)]
-                normalise(self._read_piece(part, piece), batch[first : first + len(part)])
+                self._fill(buffer[: len(part)], part)
+                normalise(buffer[: len(part)], batch[first : first + len(part)])
 
         # Own threads instead of torch's: those stall when another process wants the same cores.
         workers = _worker_count()
@@ -229,38 +238,25 @@ class PackedScenes:
             )
         return chosen.astype(np.int64, copy=False)
 
-    def _read_piece(self, rows: npt.NDArray[np.int64], at_most: int) -> npt.NDArray[Any]:
-        """Read a few rows into this thread's buffer."""
-        buffer: _Buffer | None = getattr(self._own, "buffer", None)
-        if buffer is None or len(buffer.images) < at_most:
-            buffer = self._own.buffer = _Buffer(at_most, self.shape[1:], self.dtype)
-        self._fill(buffer.views, rows)
-        return buffer.images[: len(rows)]
+    def _buffer(self, rows: int) -> npt.NDArray[Any]:
+        """Return this thread's room for a few images."""
+        buffer: npt.NDArray[Any] | None = getattr(self._own, "buffer", None)
+        if buffer is None or len(buffer) < rows:
+            buffer = self._own.buffer = np.empty((rows, *self.shape[1:]), self.dtype)
+        return buffer
 
-    def _fill(self, views: Sequence[memoryview], rows: npt.NDArray[np.int64]) -> None:
-        handle, step, start = self._handle, self._row_bytes, self._start
-        for view, row in zip(views, rows.tolist(), strict=False):
-            place = start + row * step
-            done = os.preadv(handle, (view,), place)
-            while done < step:  # a read may stop short: at 2 GiB, or at a signal
-                more = os.preadv(handle, (view[done:],), place + done)
-                if more == 0:
-                    raise SceneError(
-                        f"{self.folder / IMAGES} ends before row {row}; remove it and pack again."
-                    )
-                done += more
-
-
-class _Buffer:
-    """Room for a few images, and where each of them begins."""
-
-    def __init__(self, rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.images = np.empty((rows, *shape), dtype)
-        self.views = _row_views(self.images)
-
-
-def _row_views(images: npt.NDArray[Any]) -> list[memoryview]:
-    return [memoryview(image.reshape(-1).view(np.uint8)) for image in images]
+    def _fill(self, images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> None:
+        """Copy rows into an array; several threads may at once."""
+        if os.fstat(self._handle).st_size < self._size:
+            # Touching a page behind the end of a mapped file would kill the process.
+            raise SceneError(f"{self.folder / IMAGES} has been cut short; remove it and pack again.")
+        # One copy of whole rows, without Python's lock, and with no temporary in between.
+        np.take(self._mapped, rows, axis=0, out=images, mode="clip")
+        if self._size > _RESIDENT_BYTES:
+            self._touched += len(rows) * self._row_bytes
+            if self._touched > _RESIDENT_BYTES:
+                self._touched = 0
+                self._map.madvise(mmap.MADV_DONTNEED)  # the system's cache keeps them if it has room
 
 
 class _Normaliser:
