@@ -62,7 +62,7 @@ COMMANDS = {
         "swath predict RUN images/ more/*.tif --out predictions.csv",
     ),
     "map": Command(
-        "map whole scenes: probability, labels and uncertainty as GeoTIFF; goes on where it was killed",
+        "map whole scenes: GeoTIFF, polygons, STAC item, picture and viewer; goes on where it was killed",
         "swath.tasks.map:map_scenes",
         {"run": "?", "scenes": "*"},
         "swath map RUN SCENE.tif more/*.tif --stride 32 --out FOLDER",

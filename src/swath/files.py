@@ -17,7 +17,7 @@ __all__ = ["append_line", "new_folder", "write_json", "write_text", "writing"]
 
 
 @contextlib.contextmanager
-def writing(target: str | os.PathLike[str]) -> Iterator[Path]:
+def writing(target: str | os.PathLike[str], *, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that becomes ``target`` when the block succeeds.
 
     The temporary file is fsynced and moved into place in one step; when the block raises, it is removed and
@@ -25,9 +25,11 @@ def writing(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         target: The final path. Its folder is made if it is missing.
+        folder: Where the temporary file is, on the same disk, if not beside ``target``: a killed process leaves
+            it behind.
 
     Yields:
-        The path to write to, in the same folder and with the same suffix.
+        The path to write to, with the same suffix.
 
     Raises:
         OutputError: The folder cannot be written, or the disk is full.
@@ -44,7 +46,9 @@ def writing(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}-", suffix=target.suffix, dir=folder or target.parent
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary

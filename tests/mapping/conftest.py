@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from swath.encoders import ENCODERS, SceneModel, build_model, register_encoder
+from swath.mapping.naming import product_paths
 from swath.scenes.contract import BandContract
 from swath.training.run import save_model
 
@@ -126,11 +127,8 @@ class Make:
 
     @staticmethod
     def products(folder: Path, name: str = "scene") -> dict[str, bytes]:
-        """Return the bytes of a map's three rasters."""
-        return {
-            kind: (folder / f"{name}.{kind}.tif").read_bytes()
-            for kind in ("probability", "labels", "uncertainty")
-        }
+        """Return the bytes of all of a map's files."""
+        return {kind: path.read_bytes() for kind, path in product_paths(folder, name).items()}
 
 
 @pytest.fixture(scope="session")

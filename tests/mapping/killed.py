@@ -16,17 +16,19 @@ import torch
 
 import swath
 from swath.errors import SwathError
+from swath.mapping.naming import SUFFIXES
 
-PRODUCTS = [f"scene.{kind}.tif" for kind in ("probability", "labels", "uncertainty")]
+PRODUCTS = [f"scene{suffix}" for suffix in SUFFIXES.values()]
 
 
-def make_map(run, scene, out, die_at_sync=None):
-    """Map the scene; kill the own process at the n-th time something reaches the disk."""
+def make_map(run, scene, out, die_at_sync=None, late=False):
+    """Map the scene; kill the own process when something reaches the disk the n-th time (late: of the products)."""
     if die_at_sync is not None:
-        real, left = os.fsync, [die_at_sync]
+        real, left, counts = os.fsync, [die_at_sync], [not late]
 
         def fsync(handle):
-            left[0] -= 1
+            counts[0] = counts[0] or (out / ".scene.work" / "labels.tif").exists()
+            left[0] -= counts[0]
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             real(handle)
@@ -76,9 +78,11 @@ def main(run, scene, folder, kills, seed):
     lasted = time.perf_counter() - started
     random, killed, kept, ends = np.random.default_rng(int(seed)), 0, [], 0
     while killed < kills:
-        if killed % 2 == 0:
+        if killed % 3 == 0:
             # While something is written: two syncs for each of the chunks and products.
             died = in_a_process(run, scene, broken, int(random.integers(1, 12)))
+        elif killed % 3 == 1:
+            died = in_a_process(run, scene, broken, int(random.integers(1, 2 * len(PRODUCTS) + 1)), True)
         else:
             died = in_a_process(run, scene, broken, seconds=random.uniform(0.1, 0.6) * lasted)
         killed += died

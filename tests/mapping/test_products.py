@@ -10,6 +10,7 @@ import rasterio
 from rio_cogeo import cog_validate
 
 import swath
+from swath.mapping.naming import SUFFIXES
 
 KINDS = ("probability", "labels", "uncertainty")
 
@@ -40,7 +41,7 @@ def test_each_raster_is_a_valid_cog_on_the_exact_grid(
             ]
             np.testing.assert_allclose(list(raster.transform)[:6], cell, rtol=1e-15)
     assert sorted(entry.name for entry in (tmp_path / "maps").iterdir()) == sorted(
-        f"scene.{k}.tif" for k in KINDS
+        f"scene{suffix}" for suffix in SUFFIXES.values()
     )
 
 

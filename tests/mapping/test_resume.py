@@ -15,8 +15,9 @@ import pytest
 
 import swath
 from swath.errors import OutputError, RunError
+from swath.mapping.naming import SUFFIXES
 
-PRODUCTS = sorted(f"scene.{kind}.tif" for kind in ("probability", "labels", "uncertainty"))
+PRODUCTS = sorted(f"scene{suffix}" for suffix in SUFFIXES.values())
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
@@ -253,6 +254,20 @@ def test_a_disk_that_is_too_small_is_told_before_starting(
     ):
         swath.map_scenes(linear_run, [scene], out=tmp_path / "maps", stride=1)
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("stride", [4, 32])
+def test_the_files_take_no_more_of_the_disk_than_was_told(
+    make: Any, tmp_path: Path, scene: Path, stride: int, exclusive: bool
+) -> None:
+    from swath.mapping.companions import companion_bytes
+    from swath.mapping.naming import RASTERS
+
+    run = make.run(tmp_path / "run", make.model(exclusive=exclusive))
+    entry = swath.map_scenes(run, [scene], out=tmp_path / "maps", stride=stride).maps[0]
+    taken = sum(path.stat().st_size for kind, path in entry.files.items() if kind not in RASTERS)
+    assert taken <= companion_bytes((-(-200 // stride), -(-230 // stride)), 4, exclusive)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, linear_run: Path, scene: Path) -> None:

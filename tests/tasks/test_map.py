@@ -13,6 +13,7 @@ import rasterio
 import swath
 from swath.encoders import build_model
 from swath.errors import InputError, SceneError
+from swath.mapping.naming import SUFFIXES
 from swath.scenes.contract import BandContract
 from swath.scenes.earth import SyntheticEarth
 from swath.training.run import save_model
@@ -58,8 +59,9 @@ def test_scenes_that_cannot_be_mapped_are_skipped_with_the_reason(
     assert list(table)[-3:] == ["ground (ha)", "seconds", "skipped"]
     assert table["skipped"][0] == broken.skipped
     assert str(tmp_path / "maps") in str(summary)
+    assert f"SCENE{', '.join(SUFFIXES.values())}" in str(summary)
     written = {path.name for path in (tmp_path / "maps").iterdir()}
-    assert written == {f"scene-{number}.{kind}.tif" for number in (0, 1) for kind in PRODUCTS}
+    assert written == {f"scene-{number}{suffix}" for number in (0, 1) for suffix in SUFFIXES.values()}
 
 
 def test_maps_beside_their_scenes_are_not_mapped_again(earth_run: Path, scenes: Path) -> None:

@@ -28,6 +28,7 @@ from swath.mapping.blend import Blender
 from swath.mapping.colours import class_colours
 from swath.mapping.grid import WindowGrid
 from swath.mapping.header import metres_per_degree, place, scaled
+from swath.mapping.naming import RASTERS, file_stamp
 from swath.mapping.settings import MapSettings
 from swath.mapping.windows import usable_windows
 from swath.mapping.work import WorkFolder
@@ -36,7 +37,6 @@ from swath.scenes.geotiff import RASTER_ERRORS
 
 __all__ = [
     "LABEL_NODATA",
-    "PRODUCTS",
     "SCALE",
     "SCALED_NODATA",
     "Place",
@@ -48,7 +48,6 @@ __all__ = [
     "write_products",
 ]
 
-PRODUCTS: Final = ("probability", "labels", "uncertainty")
 SCALE: Final = 1e-4
 """Probability and uncertainty are stored as whole numbers of this size."""
 SCALED_NODATA: Final = 65535
@@ -132,7 +131,7 @@ def write_products(
     edge = _block_edge(classes)
     area = np.zeros(classes + 1)
     with contextlib.ExitStack() as stack:
-        drafts = {kind: stack.enter_context(_draft(work, kind, where, contract)) for kind in PRODUCTS}
+        drafts = {kind: stack.enter_context(_draft(work, kind, where, contract)) for kind in RASTERS}
         for rows, columns in grid.blocks(edge):
             probability, valid = work.windows(grid, classes, *blender.needed(rows, columns))
             counted = work.cells(grid, rows, columns)
@@ -154,7 +153,7 @@ def write_products(
         written = {**tags, "AREA_HA": json.dumps(areas)}
         for kind, draft in drafts.items():
             _describe(draft, kind, contract, written)
-    for kind in PRODUCTS:
+    for kind in RASTERS:
         _publish(work, kind, folder / f"{name}.{kind}.tif", _block_edge(classes))
     return areas
 
@@ -170,7 +169,11 @@ def read_tags(path: Path) -> dict[str, str]:
 
 def is_map(path: Path) -> bool:
     """Say whether a file is a map that swath made."""
-    return path.name.endswith(tuple(f".{kind}.tif" for kind in PRODUCTS)) and "SWATH_JOB" in read_tags(path)
+    if path.suffix == ".tif":
+        return path.name.endswith(tuple(f".{kind}.tif" for kind in RASTERS)) and "SWATH_JOB" in read_tags(
+            path
+        )
+    return bool(file_stamp(path))
 
 
 def _block_edge(classes: int) -> int:
@@ -293,8 +296,7 @@ def _publish(work: WorkFolder, kind: str, target: Path, edge: int) -> None:
     except RASTER_ERRORS as error:
         raise _cannot(target, error) from error
     draft.unlink()
-    with writing(target) as temporary:
-        # The work folder lies on the same disk, so this moves and does not copy.
+    with writing(target, folder=work.folder) as temporary:
         copy.replace(temporary)
 
 

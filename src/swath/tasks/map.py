@@ -36,7 +36,7 @@ class SceneMap:
 
     Args:
         name: The scene.
-        files: Its products by kind: ``probability``, ``labels``, ``uncertainty``; empty if it was skipped.
+        files: Its files by kind: ``probability``, ``labels``, ``uncertainty``, ...; empty if it was skipped.
         area_ha: Valid ground of each class in hectares; of classes that may hold together, ground counts for each.
         ground_ha: All valid ground of the map.
         seconds: How long it took; 0 if its map was there already.
@@ -89,9 +89,13 @@ class MapSummary:
         return table.sort_values("scene", key=lambda names: names.map(order), ignore_index=True)
 
     def __str__(self) -> str:
-        """Return the table, the notes and the folder as text."""
+        """Return the table, the notes, the files and the folder as text."""
         lines = [self.table.to_string(index=False, float_format=lambda value: f"{value:,.1f}", na_rep="")]
         lines += [f"{entry.name}: {note}" for entry in self.maps for note in entry.notes]
+        mapped = next((entry for entry in self.maps if entry.files), None)
+        if mapped:
+            names = [path.name.removeprefix(mapped.name) for path in mapped.files.values()]
+            lines.append(f"files of each scene: SCENE{', '.join(names)}")
         return "\n".join([*lines, f"folder: {self.folder}"])
 
 
@@ -127,7 +131,8 @@ def map_scenes(
         run: The run's folder.
         scenes: GeoTIFF or JPEG 2000 files, folders, or patterns such as ``"scenes/*.tif"``. One-band files whose
             names differ only in the band's name are one scene.
-        out: Folder for ``SCENE.probability.tif``, ``SCENE.labels.tif`` and ``SCENE.uncertainty.tif``.
+        out: Folder for ``SCENE.probability.tif``, ``SCENE.labels.tif``, ``SCENE.uncertainty.tif`` and what is made
+            from them.
         stride: Pixels from window to window, and of a cell of the map; half the model's window if None.
         bands: Comma-separated names of the scene's bands in their order, if the files do not name them; or, if they
             do and the model's names are others, the scene's bands that take the place of the model's, in its order.
@@ -164,7 +169,8 @@ def map_scenes(
         >>> _ = SyntheticEarth.scene(40, 56).write_scene(folder + "/scene.tif")
         >>> summary = swath.map_scenes(run.folder, [folder + "/scene.tif"], out=folder + "/maps", stride=8)
         >>> [path.name for path in summary.maps[0].files.values()]
-        ['scene.probability.tif', 'scene.labels.tif', 'scene.uncertainty.tif']
+        ['scene.probability.tif', 'scene.labels.tif', 'scene.uncertainty.tif', 'scene.png',
+         'scene.labels.qml', 'scene.parquet', 'scene.html', 'scene.json']
     """
     from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery
@@ -242,7 +248,9 @@ class _Job:
 def _map_scene(
     files: SceneFiles, contract: BandContract, size: int, job: _Job, machinery: Machinery, bar: MapBar
 ) -> SceneMap:
+    from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
     from swath.mapping.grid import WindowGrid
+    from swath.mapping.naming import job_stamp, product_paths
     from swath.mapping.products import Place, bytes_needed, check_space, write_products
     from swath.mapping.raster import RasterScene
     from swath.mapping.windows import tile_pixels
@@ -256,7 +264,8 @@ def _map_scene(
     work = WorkFolder(job.folder / f".{files.name}.work", content, job.tile)
     areas, windows = _finished(job, files, content, work), 0
     if areas is None:
-        needed = bytes_needed(grid, len(contract.classes), contract.exclusive)
+        many = len(contract.classes), contract.exclusive
+        needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many)
         check_space(job.folder, work.folder, needed)
         with work.held(restart=job.restart):
             chunks = grid.chunks(tile_pixels(work.tile, len(contract.names)))
@@ -266,11 +275,15 @@ def _map_scene(
             place = Place(grid, scene.transform, scene.crs)
             tags = {"SWATH_JOB": json.dumps(content)}
             areas = write_products(job.folder, files.name, place, work, contract, settings, tags)
+            finished = FinishedRasters(
+                job.folder, files.name, files.paths, place, contract, settings, areas, job_stamp(content)
+            )
+            write_companions(finished, work.folder)
             work.remove()
         windows = sum(_windows(chunk) for chunk in missing)
     ground = areas.pop("", math.nan)
     seconds = time.perf_counter() - started if windows else 0.0
-    products = _products(job.folder, files.name)
+    products = product_paths(job.folder, files.name)
     return SceneMap(files.name, products, areas, ground, seconds, windows, "", tuple(scene.notes))
 
 
@@ -278,34 +291,35 @@ def _finished(
     job: _Job, files: SceneFiles, content: dict[str, Any], work: WorkFolder
 ) -> dict[str, float] | None:
     """Return the areas of a map that is there already, or None; raise if another one is in the way."""
+    from swath.mapping.naming import RASTERS, file_stamp, job_stamp, product_paths
     from swath.mapping.products import read_tags
     from swath.mapping.work import differences
 
-    products = _products(job.folder, files.name)
-    tags = {kind: read_tags(path) for kind, path in products.items() if path.exists()}
-    if job.restart or not tags or work.is_of_this_job():
+    there = {kind: path for kind, path in product_paths(job.folder, files.name).items() if path.exists()}
+    if job.restart or not there or work.is_of_this_job():
         return None
-    for kind, entries in tags.items():
+    areas: dict[str, float] = {}
+    for kind, path in there.items():
         try:
-            before = json.loads(entries["SWATH_JOB"])
-            areas: dict[str, float] = json.loads(entries["AREA_HA"])
-            changed = differences(before, content)
+            if kind in RASTERS:
+                entries = read_tags(path)
+                areas = json.loads(entries["AREA_HA"])
+                changed = differences(json.loads(entries["SWATH_JOB"]), content)
+            else:
+                stamp = file_stamp(path)
+                if not stamp:
+                    raise ValueError
+                changed = [] if stamp == job_stamp(content) else ["another scene, model or setting"]
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise RunError(
-                f"{products[kind]} exists and is no map of swath. Name another --out, or --restart to replace it."
+                f"{path} exists and is no map of swath. Name another --out, or --restart to replace it."
             ) from error
         if changed:
             raise RunError(
-                f"{products[kind]} is the map of another job: {'; '.join(changed)}. Name another --out, or --restart "
+                f"{path} is the map of another job: {'; '.join(changed)}. Name another --out, or --restart "
                 f"to replace it."
             )
-    return areas if len(tags) == len(products) else None
-
-
-def _products(folder: Path, name: str) -> dict[str, Path]:
-    from swath.mapping.products import PRODUCTS
-
-    return {kind: folder / f"{name}.{kind}.tif" for kind in PRODUCTS}
+    return areas if len(there) == len(product_paths(job.folder, files.name)) else None
 
 
 def _windows(chunk: Chunk) -> int:
