@@ -185,6 +185,10 @@ def test_draws_and_splits_and_methods_with_options_are_axes(table_folder: Path, 
     ours = runs[label, "keep-share:0.4", 3]
     assert ours.config["method_options"] == {"start_epoch": 0, "mixup": 0.5}
     assert (ours.config["draw"], ours.config["validation_labels"]) == ("keep-share:0.4", "clean")
+    assert all(0 <= row["map_macro_last"] <= 1 for row in comparison.rows)
+    assert "mAP, last epoch" in str(comparison)
+    # The only epoch is the best and the last.
+    assert all(row["map_macro_last"] == pytest.approx(row["map_macro"]) for row in comparison.rows)
     assert runs["all-known", "keep-share:0.4", 3].folder == runs["all-known", None, 3].folder
     assert list(ours.scenes["part"]) == list(runs["all-known", None, 3].scenes["part"])
     assert list(ours.scenes["part"]) != list(runs[label, None, 4].scenes["part"])

@@ -18,10 +18,17 @@ def test_best_epoch_is_kept_and_patience_stops(problem, tmp_path):
         weights.append([value.detach().clone() for value in network.parameters()])
         return next(scores)
 
-    kept, history = problem.fit(tmp_path, validate=validate, settings={"epochs": 30, "patience": 3})
+    last = []
+    kept, history = problem.fit(
+        tmp_path,
+        validate=validate,
+        on_last=lambda network: last.extend(value.detach().clone() for value in network.parameters()),
+        settings={"epochs": 30, "patience": 3},
+    )
     assert [record["validation_score"] for record in history] == [0.1, 0.5, 0.4, 0.5, 0.2]
     assert all(torch.equal(mine, best) for mine, best in zip(kept.parameters(), weights[1], strict=True))
     assert not kept.training
+    assert all(torch.equal(mine, final) for mine, final in zip(last, weights[4], strict=True))
     again, same = problem.fit(tmp_path, validate=validate, settings={"epochs": 30, "patience": 3})
     assert same == history  # nothing is left to do
     assert all(torch.equal(mine, best) for mine, best in zip(again.parameters(), weights[1], strict=True))

@@ -252,6 +252,7 @@ def _figures(folder: Path, options: Mapping[str, Any], source: SceneSource | Non
     seconds = [record["seconds"] for record in run.progress]
     return {
         **{name: run.evaluation.get(name) for name in FIGURES},
+        **{f"{name}_last": value for name, value in run.card.get("last_epoch", {}).items()},
         "seconds": round(sum(seconds), 1),
         "seconds_per_epoch": round(statistics.median(seconds), 3) if seconds else None,
         "peak_memory_mb": run.card.get("peak_memory_mb"),

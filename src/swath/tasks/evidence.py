@@ -62,7 +62,7 @@ def write_evidence(
         method=run.card["method"],
         config=run.config,
         command=_command(run.config),
-        selection=_selection(run.config, len(parts["validation"])),
+        selection=_selection(run.config, len(parts["validation"]), run.card.get("last_epoch", {})),
         thumbnails=lambda part, row: thumbnail(prepared.store, prepared.contract, int(parts[part][row])),
     )
     write_report(run.folder, evidence)
@@ -171,9 +171,15 @@ def _on_one_line(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _selection(config: Mapping[str, Any], scenes: int) -> str:
+def _selection(config: Mapping[str, Any], scenes: int, last_epoch: Mapping[str, float]) -> str:
     if not scenes:
         return "The weights of the last epoch were kept. No validation scenes were used."
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in last_epoch.items())
+    said = f" The last epoch's network has, on the test scenes: {figures}." if figures else ""
+    return _chosen_on(config, scenes) + said
+
+
+def _chosen_on(config: Mapping[str, Any], scenes: int) -> str:
     if config["validation_labels"] == "clean":
         return (
             f"The epoch was chosen on {scenes} validation scenes with all their labels. This looked at clean labels "

@@ -17,7 +17,7 @@ from torch import nn
 
 from swath.encoders import SceneModel, build_model
 from swath.errors import InputError, LabelError, MissingExtraError, OutputError
-from swath.evaluation.metrics import average_precision
+from swath.evaluation.metrics import Measures, average_precision
 from swath.files import write_text, writing
 from swath.labels import UNKNOWN, is_known, is_present, is_unknown
 from swath.labels.losing import check_way, lose
@@ -87,6 +87,8 @@ def run_job(
             _tensorboard(folder, enabled=options["tensorboard"] and accelerator.is_main_process) as show,
             peak_memory(accelerator.device) as memory,
         ):
+            validate = _validator(options, prepared)
+            last: dict[str, Any] = {}
             kept, _ = fit(
                 model,
                 method,
@@ -96,8 +98,9 @@ def run_job(
                 _settings(options),
                 folder,
                 accelerator=accelerator,
-                validate=_validator(options, prepared),
+                validate=validate,
                 on_epoch=_recorder(prepared, show),
+                on_last=_last_judge(prepared, last) if validate and accelerator.is_main_process else None,
             )
         if accelerator.is_main_process:
             notes = {
@@ -105,6 +108,7 @@ def run_job(
                 "lost": prepared.notes["lost"],
                 "split": prepared.notes["split"],
                 "peak_memory_mb": memory(),
+                **({"last_epoch": last} if last else {}),
             }
             save_model(cast(SceneModel, kept).cpu(), folder, notes)
     run = load_run(folder)
@@ -214,6 +218,20 @@ def _validator(options: Mapping[str, Any], prepared: Prepared) -> Callable[[nn.M
         return float(np.nanmean(average_precision(state, probability)))
 
     return score
+
+
+def _last_judge(prepared: Prepared, found: dict[str, Any]) -> Callable[[nn.Module], None]:
+    """Return what measures the last epoch's network on the test scenes, so that what the choice brought can be said."""
+
+    def judge(network: nn.Module) -> None:
+        rows = prepared.parts["test"]
+        measures = Measures(
+            prepared.truth.take(rows), probabilities(cast(SceneModel, network), prepared.read, rows)
+        ).value()
+        names = ("overall_accuracy" if prepared.truth.exclusive else "map_macro", "f1_macro")
+        found.update({name: float(measures[name]) for name in names if np.isfinite(measures[name])})
+
+    return judge
 
 
 def _recorder(prepared: Prepared, show: OnEpoch | None) -> OnEpoch:

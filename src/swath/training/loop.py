@@ -48,6 +48,7 @@ def fit(
     accelerator: Accelerator | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     on_epoch: Callable[[Method, nn.Module, dict[str, Any]], None] | None = None,
+    on_last: Callable[[nn.Module], None] | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Train a model by a method, and go on from ``folder``'s checkpoint if there is one.
 
@@ -62,6 +63,7 @@ def fit(
         accelerator: The Accelerate front, if the caller has made one.
         validate: Scores the network that would be kept; the best epoch is kept then, otherwise the last.
         on_epoch: Called at each epoch's end with method, network and the epoch's record, which it may add to.
+        on_last: Called with the last epoch's network, before the best epoch's takes its place.
 
     Returns:
         The network to keep, on its device and in evaluation mode, and one record per epoch.
@@ -116,10 +118,12 @@ def fit(
                 on_epoch(method, kept, record)
             keeper.close(epoch, returns=returns, back_to=back_to)
             bar.epoch(record)
-    kept = method.deployed(model)
+    kept = method.deployed(model).eval()
+    if on_last is not None:
+        on_last(kept)
     if validate is not None:
         keeper.load_best(kept)
-    return kept.eval(), history
+    return kept, history
 
 
 class _Learner(nn.Module):
