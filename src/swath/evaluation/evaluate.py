@@ -122,7 +122,9 @@ def chief_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
         {'positive_recall': 1.0, 'positive_rank': 2.0}
     """
     figures = {}
-    for names in (("map_macro", "f1_macro", "overall_accuracy", "kappa"), FROM_POSITIVES):
+    single = evaluation.get("kind") == "single-label"
+    order = ("overall_accuracy", "f1_macro", "kappa") if single else ("map_macro", "f1_macro", "overall_accuracy")
+    for names in (order, FROM_POSITIVES):
         figures = {name: evaluation[name] for name in names if evaluation.get(name) is not None}
         if figures:
             break
