@@ -106,3 +106,11 @@ def test_a_page_of_many_settings_fits_a_phone(tmp_path, page) -> None:  # type: 
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_frequent_and_rare_classes_are_shown_apart_where_both_are():
+    row = {"method": "plt-mlc", "seed": 0, "map_macro": 0.6, "map_head": 0.8, "map_medium": None}
+    assert "head" not in comparison_table([row]).splitlines()[0]
+    heading, line = comparison_table([{**row, "map_tail": 0.4}]).splitlines()
+    assert "mAP, head  mAP, tail" in heading
+    assert line.split()[-2:] == ["80.0", "40.0"]

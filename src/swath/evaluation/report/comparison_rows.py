@@ -53,10 +53,16 @@ class Column(NamedTuple):
     share: bool
 
 
+GROUPS = (
+    Column("map_head", "mAP, head", True),
+    Column("map_medium", "mAP, medium", True),
+    Column("map_tail", "mAP, tail", True),
+)
 COLUMNS = (
     Column("map_macro", "mAP", True),
     Column("f1_macro", "mF1", True),
     Column("overall_accuracy", "overall accuracy", True),
+    *GROUPS,
     Column("map_macro_last", "mAP, last epoch", True),
     Column("f1_macro_last", "mF1, last epoch", True),
     Column("overall_accuracy_last", "overall accuracy, last epoch", True),
@@ -83,6 +89,9 @@ def present_columns(rows: Sequence[Row]) -> list[Column]:
             f"{len(rows)} runs were given to compare; expected at least one, each with its method."
         )
     columns = [column for column in COLUMNS if finite(row.get(column.key) for row in rows)]
+    # Where all classes are of one group its mean is that over all classes.
+    if len(set(columns).intersection(GROUPS)) < 2:
+        columns = [column for column in columns if column not in GROUPS]
     # What positives alone can say is second best: shown where nothing else is defined.
     others = {column.key for column in columns}.difference(FROM_POSITIVES, COSTS)
     return [column for column in columns if not others or column.key not in FROM_POSITIVES]
