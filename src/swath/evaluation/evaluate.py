@@ -123,7 +123,9 @@ def chief_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """
     figures = {}
     single = evaluation.get("kind") == "single-label"
-    order = ("overall_accuracy", "f1_macro", "kappa") if single else ("map_macro", "f1_macro", "overall_accuracy")
+    order = (
+        ("overall_accuracy", "f1_macro", "kappa") if single else ("map_macro", "f1_macro", "overall_accuracy")
+    )
     for names in (order, FROM_POSITIVES):
         figures = {name: evaluation[name] for name in names if evaluation.get(name) is not None}
         if figures:

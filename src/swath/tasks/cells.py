@@ -199,8 +199,9 @@ def refuse_changed(folder: Path, options: Mapping[str, Any], identity: Mapping[s
     changed = [name for name, value in _kept(folder).get("data", {}).items() if identity.get(name) != value]
     if changed:
         raise InputError(
-            f"{folder} was made when {options['data']} had other {' and '.join(changed)}. Name another --out, or "
-            f"restore the data."
+            f"{folder} was made when {options['data']} had other {' and '.join(changed)} (of image "
+            f"files, names, sizes and times are compared). Name another --out, or restore the data; copies keep their "
+            f"times with cp -p or rsync -t."
         )
 
 
