@@ -23,6 +23,7 @@ class MapSettings:
             always mirrored.
         min_valid: Share of a window's pixels that must be valid, in [0, 1]; at least one always has to be.
         threshold: Probability from which a class counts as present, where classes may hold together.
+        shared_features: Whether overlapping windows take their features from maps that are computed once.
 
     Raises:
         InputError: A number is out of its range.
@@ -33,6 +34,7 @@ class MapSettings:
     edges: Literal["shift", "reflect"] = "shift"
     min_valid: float = 0.5
     threshold: float = 0.5
+    shared_features: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""
