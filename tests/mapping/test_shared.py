@@ -89,6 +89,7 @@ def test_where_patches_see_nothing_of_their_neighbours_the_map_is_the_exact_one(
     exact = maps_of(make, run, scene, tmp_path / "exact", **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared, "BLOCK", 60)
+        patch.setattr(shared, "PART", 24)
         found = maps_of(make, run, scene, tmp_path / "shared", shared_features=True, **options)
     for kind in ("probability", "uncertainty"):
         np.testing.assert_array_equal(found[kind] == 65535, exact[kind] == 65535)
@@ -107,7 +108,8 @@ def test_the_map_is_that_of_the_whole_scene_put_through_the_network_at_once(
     from swath.mapping.settings import MapSettings
     from swath.mapping.windows import predict_windows, read_tile, tile_pixels
 
-    monkeypatch.setattr(shared, "BLOCK", 70)
+    monkeypatch.setattr(shared, "BLOCK", 80)
+    monkeypatch.setattr(SharedFeatures, "part_pixels", 32)
     model = ready(make.model(encoder))
     known = SharedFeatures.of(model)
     pixels = make.noise(131, 155)
@@ -119,7 +121,7 @@ def test_the_map_is_that_of_the_whole_scene_put_through_the_network_at_once(
     with scene.reading() as reader:
         for chunk in chunks:
             tile = read_tile(reader, scene, model, grid, chunk)
-            values = predict_windows(tile, model, grid, chunk, MapSettings(16, shared_features=True))
+            values = predict_windows(tile, model, grid, chunk, MapSettings(16, shared=known))
             found[:, chunk.rows.windows, chunk.columns.windows] = values.probability
     mean, std = (np.array(values)[:, None, None] for values in (model.contract.mean, model.contract.std))
     image = ((pixels * 1e-4 - mean) / std).astype(np.float32)

@@ -29,6 +29,9 @@ FARTHEST: Final = 512
 BLOCK: Final = 1024
 """Pixels along the side of the windows of one block. It is no option, so that no byte of the map depends on it."""
 
+PART: Final = 384
+"""Pixels along the side of what goes through the network at a time, without context; larger leaves the cache."""
+
 
 @dataclass(frozen=True)
 class SharedFeatures:
@@ -107,13 +110,19 @@ class SharedFeatures:
         """
         return max(self.size, min(BLOCK, largest - 2 * self.context))
 
+    @property
+    def part_pixels(self) -> int:
+        """Pixels along the side of what goes through the network at a time, without context."""
+        # With much context, large enough that most of what is computed is used.
+        return max(1, max(PART, 4 * self.context) // self.stride) * self.stride
+
 
 def pool_windows(
     model: SceneModel,
     image: npt.NDArray[np.float32],
     tops: npt.NDArray[np.int64],
     lefts: npt.NDArray[np.int64],
-    size: int,
+    known: SharedFeatures,
 ) -> Tensor:
     """Return the logits of windows as means over the maps of a block.
 
@@ -122,30 +131,47 @@ def pool_windows(
 
     Args:
         model: In evaluation mode.
-        image: (height, width, bands) normalised pixels of the block and its context, sides multiples of the feature
-            maps' stride.
+        image: (height, width, bands) normalised pixels of the block with its context around, sides multiples of the
+            feature maps' stride.
         tops: First row of each row of windows.
         lefts: First column of each column of windows.
-        size: Height and width of a window.
+        known: What is known of the model.
 
     Returns:
         (classes, rows, columns) float64.
     """
+    maps = _logit_maps(model, image, known)
+    down = _shares(tops - known.context, known, maps.shape[1])
+    across = _shares(lefts - known.context, known, maps.shape[2])
+    return torch.from_numpy(down @ maps @ across.T)
+
+
+def _logit_maps(
+    model: SceneModel, image: npt.NDArray[np.float32], known: SharedFeatures
+) -> npt.NDArray[np.float64]:
+    """Return (classes, rows, columns) of a block without its context, computed part by part."""
+    context, stride, part = known.context, known.stride, known.part_pixels
+    height, width = (side - 2 * context for side in image.shape[:2])
+    maps = np.empty((len(model.contract.classes), height // stride, width // stride))
+    device = next(model.parameters()).device
+    inner = slice(context // stride, -(context // stride) or None)
     with torch.inference_mode():
-        images = torch.from_numpy(image).permute(2, 0, 1)[None].to(next(model.parameters()).device)
-        maps = model.logit_maps(images)[0].double()
-    height, width = maps.shape[1:]
-    down = _shares(tops, size, image.shape[0] // height, height).to(maps.device)
-    across = _shares(lefts, size, image.shape[1] // width, width).to(maps.device)
-    return down @ maps @ across.T
+        for top in range(0, height, part):
+            for left in range(0, width, part):
+                seen = image[top : top + part + 2 * context, left : left + part + 2 * context]
+                images = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None]
+                found = model.logit_maps(images.to(device))[0, :, inner, inner]
+                row, column = top // stride, left // stride
+                maps[:, row : row + found.shape[1], column : column + found.shape[2]] = found.cpu().numpy()
+    return maps
 
 
-def _shares(starts: npt.NDArray[np.int64], size: int, stride: int, places: int) -> Tensor:
+def _shares(starts: npt.NDArray[np.int64], known: SharedFeatures, places: int) -> npt.NDArray[np.float64]:
     """Return (windows, places): the share that each place has in each window's mean, along one axis."""
-    first = np.arange(places) * stride
-    ends = np.minimum(starts[:, None] + size, first + stride)
-    overlap = np.clip(ends - np.maximum(starts[:, None], first), 0, None)
-    return torch.from_numpy(overlap / size)
+    first = np.arange(places) * known.stride
+    ends = np.minimum(starts[:, None] + known.size, first + known.stride)
+    overlap: npt.NDArray[np.int64] = np.clip(ends - np.maximum(starts[:, None], first), 0, None)
+    return overlap / known.size
 
 
 def _probe(model: SceneModel) -> tuple[int, int] | None:

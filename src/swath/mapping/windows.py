@@ -125,8 +125,8 @@ def predict_windows(
     classes = len(model.contract.classes)
     if not usable.any():
         return ChunkValues(np.zeros((classes, 0, 0), np.float32), valid, tile.cells)
-    if settings.shared_features:
-        logits = pool_windows(model, tile.image, tops, lefts, grid.size)
+    if settings.shared is not None:
+        logits = pool_windows(model, tile.image, tops, lefts, settings.shared)
         probability = np.where(usable, _to_probability(logits, model, dim=0), np.float32(0))
     else:
         probability = _one_by_one(tile, model, tops, lefts, usable, batch_size)

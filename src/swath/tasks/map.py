@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
     from swath.mapping.progress import MapBar
-    from swath.mapping.shared import SharedFeatures
     from swath.mapping.work import WorkFolder
     from swath.scenes.contract import BandContract
 
@@ -190,8 +189,8 @@ def map_scenes(
     opened = load_run(run)
     model = opened.model
     stride = max(1, model.size // 2) if stride is None else stride
-    settings = MapSettings(stride, blend, edges, min_valid, threshold, shared_features)
     shared = SharedFeatures.of(model) if shared_features else None
+    settings = MapSettings(stride, blend, edges, min_valid, threshold, shared)
     if shared is not None:
         shared.check(stride)
     reading = Reading(
@@ -220,7 +219,6 @@ def map_scenes(
         },
         settings,
         reading,
-        shared,
         tile,
         restart,
     )
@@ -250,7 +248,6 @@ class _Job:
     content: dict[str, Any]
     settings: Any
     reading: Any
-    shared: SharedFeatures | None
     tile: int
     restart: bool
 
@@ -269,9 +266,10 @@ def _map_scene(
     started = time.perf_counter()
     scene = RasterScene(files.paths, contract, job.reading, files.bands)
     settings = job.settings
+    shared = settings.shared
     grid = WindowGrid(scene.height, scene.width, size, settings.stride, settings.edges)
     content = {**job.content, "scene": file_fingerprint(files.paths)}
-    tile = tile_pixels(job.tile, len(contract.names), job.shared)
+    tile = tile_pixels(job.tile, len(contract.names), shared)
     work = WorkFolder(job.folder / f".{files.name}.work", content, tile)
     areas, windows = _finished(job, files, content, work), 0
     if areas is None:
@@ -279,7 +277,7 @@ def _map_scene(
         needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many)
         check_space(job.folder, work.folder, needed)
         with work.held(restart=job.restart):
-            chunks = grid.chunks(work.tile, *((job.shared.context, job.shared.stride) if job.shared else ()))
+            chunks = grid.chunks(work.tile, *((shared.context, shared.stride) if shared else ()))
             missing = [chunk for chunk in chunks if not work.has(chunk)]
             bar.start(files.name, len(chunks), len(chunks) - len(missing))
             machinery.compute(files, scene, grid, missing, settings, job.reading, work, bar.step)
@@ -297,7 +295,7 @@ def _map_scene(
     products = product_paths(job.folder, files.name)
     notes = (
         *scene.notes,
-        *(["Windows share feature maps, which is an approximation."] if job.shared else []),
+        *(["Windows share feature maps, which is an approximation."] if shared else []),
     )
     return SceneMap(files.name, products, areas, ground, seconds, windows, "", notes)
 
