@@ -38,9 +38,12 @@ def test_every_pixel_is_in_a_window_and_in_one_cell(axis: Axis) -> None:
     assert 1 <= np.diff(edges)[-1] <= axis.stride
 
 
-@given(axes, st.integers(1, 300))
-def test_pieces_split_windows_and_cells_and_hold_the_pixels_of_both(axis: Axis, pixels: int) -> None:
-    pieces = axis.pieces(pixels)
+@given(axes, st.integers(1, 300), st.integers(0, 9), st.integers(1, 7))
+def test_pieces_split_windows_and_cells_and_hold_the_pixels_of_both(
+    axis: Axis, pixels: int, context: int, unit: int
+) -> None:
+    context *= unit
+    pieces = axis.pieces(pixels, context, unit)
     assert [piece.number for piece in pieces] == list(range(len(pieces)))
     for parts, count in (
         ([piece.windows for piece in pieces], axis.windows),
@@ -53,12 +56,21 @@ def test_pieces_split_windows_and_cells_and_hold_the_pixels_of_both(axis: Axis, 
     for piece in pieces:
         first, last = axis.starts[piece.windows][[0, -1]]
         edges = axis.cell_edges(piece.cells)
-        assert 0 <= piece.pixels.start <= min(first, edges[0])
-        assert max(edges[-1], min(last + axis.size, axis.length)) <= piece.pixels.stop <= axis.length
-        assert piece.pixels.start + piece.skip == first
-        assert piece.padding == max(0, last + axis.size - axis.length)
+        assert first - unit < piece.seen.start + context <= min(first, edges[0])
+        assert (
+            max(edges[-1], last + axis.size)
+            <= piece.seen.stop - context
+            < max(edges[-1], last + axis.size) + unit
+        )
+        assert piece.seen.start % unit == piece.seen.stop % unit == 0
         if piece.windows.stop - piece.windows.start > 1:
             assert last + axis.size - first <= pixels
+
+
+@given(axes, st.integers(0, 200), st.integers(0, 200))
+def test_beyond_the_border_the_scene_is_mirrored_as_numpy_pads(axis: Axis, before: int, behind: int) -> None:
+    expected = np.pad(np.arange(axis.length), (before, behind), mode="reflect")
+    np.testing.assert_array_equal(axis.mirrored(slice(-before, axis.length + behind)), expected)
 
 
 @pytest.mark.parametrize("stride", [0, -1, 65])

@@ -71,11 +71,19 @@ class SceneModel(nn.Module):
         if self.cam_boost == 1:
             logits: Tensor = self.head(self.features(images))
             return logits
+        return self.logit_maps(images).mean(dim=(2, 3))
+
+    def logit_maps(self, images: Tensor) -> Tensor:
+        """Return (B, classes, h, w) whose mean over positions is the logits: the activation maps, boosted if told so.
+
+        Raises:
+            InputError: The encoder has no feature maps.
+        """
         scores = self.activation_maps(images)
-        return torch.where(scores > 0, scores * self.cam_boost, scores).mean(dim=(2, 3))
+        return scores if self.cam_boost == 1 else torch.where(scores > 0, scores * self.cam_boost, scores)
 
     def activation_maps(self, images: Tensor) -> Tensor:
-        """Return what the head says at each position, (B, classes, h, w); the mean over positions is the logits.
+        """Return what the head says at each position, (B, classes, h, w); the mean over positions is the plain logits.
 
         Raises:
             InputError: The encoder has no feature maps.

@@ -16,18 +16,15 @@ __all__ = ["Axis", "Chunk", "Piece", "WindowGrid"]
 
 
 class Piece(NamedTuple):
-    """Part of an axis: windows and cells from a first to before a last, and the pixels to read for them.
+    """Part of an axis: windows and cells from a first to before a last, and the pixels the model sees for them.
 
-    ``padding`` pixels are mirrored behind the last pixel; ``skip`` pixels before the first window are read only
-    to be mirrored.
+    Those pixels may lie before the scene's first or behind its last, where the scene is mirrored.
     """
 
     number: int
     windows: slice
     cells: slice
-    pixels: slice
-    skip: int
-    padding: int
+    seen: slice
 
 
 class Chunk(NamedTuple):
@@ -95,28 +92,35 @@ class Axis:
         edges = self.cell_edges(slice(0, self.cells))
         return (edges[:-1] + edges[1:]) / 2
 
-    def pieces(self, pixels: int) -> list[Piece]:
-        """Cut the axis so that a piece's windows reach over at most ``pixels`` pixels (at least one window)."""
+    def pieces(self, pixels: int, context: int = 0, unit: int = 1) -> list[Piece]:
+        """Cut the axis so that a piece's windows reach over at most ``pixels`` pixels (at least one window).
+
+        Args:
+            pixels: From a piece's first window to its last.
+            context: Pixels that are seen on both sides of that, a multiple of ``unit``.
+            unit: What is seen starts and ends at multiples of so many pixels.
+        """
         step = max(1, (pixels - self.size) // self.stride + 1)
         found = []
         for number, first in enumerate(range(0, self.windows, step)):
             stop = min(first + step, self.windows)
             last = stop == self.windows
-            start, end = int(self.starts[first]), int(self.starts[stop - 1]) + self.size
-            padding = max(0, end - self.length)
-            # Mirroring may need pixels from before the first window.
-            read_from = max(0, min(start, self.length - 1 - padding))
-            found.append(
-                Piece(
-                    number,
-                    slice(first, stop),
-                    slice(first, self.cells if last else stop),
-                    slice(read_from, min(end, self.length)),
-                    start - read_from,
-                    padding,
-                )
-            )
+            start = int(self.starts[first]) // unit * unit - context
+            end = -(-(int(self.starts[stop - 1]) + self.size) // unit) * unit + context
+            cells = slice(first, self.cells if last else stop)
+            found.append(Piece(number, slice(first, stop), cells, slice(start, end)))
         return found
+
+    def mirrored(self, seen: slice) -> npt.NDArray[np.int64]:
+        """Return the scene's pixel at each place of a stretch; beyond the border the scene is mirrored.
+
+        Example:
+            >>> Axis(4, size=2, stride=1, edges="shift").mirrored(slice(-2, 7)).tolist()
+            [2, 1, 0, 1, 2, 3, 2, 1, 0]
+        """
+        places = np.arange(seen.start, seen.stop) % max(1, 2 * (self.length - 1))
+        folded: npt.NDArray[np.int64] = np.minimum(places, np.abs(2 * (self.length - 1) - places))
+        return folded
 
 
 @dataclass(frozen=True)
@@ -175,10 +179,16 @@ class WindowGrid:
         """Rows and columns of the map."""
         return self.rows.cells, self.columns.cells
 
-    def chunks(self, tile: int) -> list[Chunk]:
-        """Return blocks of windows that reach over at most ``tile`` x ``tile`` pixels, row by row."""
-        columns = self.columns.pieces(tile)
-        return [Chunk(row, column) for row in self.rows.pieces(tile) for column in columns]
+    def chunks(self, tile: int, context: int = 0, unit: int = 1) -> list[Chunk]:
+        """Return blocks of windows that reach over at most ``tile`` x ``tile`` pixels, row by row.
+
+        Args:
+            tile: Pixels along a side.
+            context: Pixels that are seen around that; see :meth:`Axis.pieces`.
+            unit: What is seen starts and ends at multiples of so many pixels.
+        """
+        columns = self.columns.pieces(tile, context, unit)
+        return [Chunk(row, column) for row in self.rows.pieces(tile, context, unit) for column in columns]
 
     def blocks(self, edge: int) -> Iterator[tuple[slice, slice]]:
         """Yield the map in blocks of ``edge`` x ``edge`` cells, row by row."""

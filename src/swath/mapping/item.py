@@ -79,8 +79,10 @@ def write_item(rasters: FinishedRasters, path: Path) -> None:
             "proj:shape": list(place.grid.cells),
             "proj:transform": list(place.cell_transform)[:6],
             "processing:software": {"swath": version("swath")},
-            "processing:lineage": f"Windows of {place.grid.size} px, {settings.stride} px apart, blended "
-            f"({settings.blend}), edges {settings.edges}.",
+            "processing:lineage": f"Windows of {place.grid.size} px, {settings.stride} px apart, "
+            + ("pooled from feature maps that they share (approximate), " if settings.shared else "")
+            + f"blended ({settings.blend}), edges {settings.edges}.",
+            "swath:shared_features": settings.shared is not None,
             "swath:job": rasters.stamp,
             "swath:area_ha": {name: area for name, area in rasters.areas.items() if name},
             "swath:ground_ha": rasters.areas[""],

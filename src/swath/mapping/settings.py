@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from swath.errors import InputError
+from swath.mapping.shared import SharedFeatures
 
 __all__ = ["MapSettings"]
 
@@ -23,6 +24,7 @@ class MapSettings:
             always mirrored.
         min_valid: Share of a window's pixels that must be valid, in [0, 1]; at least one always has to be.
         threshold: Probability from which a class counts as present, where classes may hold together.
+        shared: Of a model whose overlapping windows are to share feature maps; None to compute each by itself.
 
     Raises:
         InputError: A number is out of its range.
@@ -33,6 +35,7 @@ class MapSettings:
     edges: Literal["shift", "reflect"] = "shift"
     min_valid: float = 0.5
     threshold: float = 0.5
+    shared: SharedFeatures | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -16,9 +16,10 @@ import torch
 
 from swath.encoders import SceneModel
 from swath.errors import ContractError, RunError
-from swath.mapping.grid import Chunk, Piece, WindowGrid
+from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.raster import RasterReader, RasterScene
 from swath.mapping.settings import MapSettings
+from swath.mapping.shared import SharedFeatures, pool_windows
 
 __all__ = ["ChunkValues", "Tile", "predict_windows", "read_tile", "tile_pixels", "usable_windows"]
 
@@ -57,9 +58,14 @@ class ChunkValues:
     cells: npt.NDArray[np.uint32]
 
 
-def tile_pixels(tile: int, bands: int) -> int:
-    """Return how many pixels along a side of what is read at a time: as asked, or fewer if there are many bands."""
-    return min(tile, math.isqrt(_TILE_BYTES // (_PIXEL_BYTES * bands)))
+def tile_pixels(tile: int, bands: int, shared: SharedFeatures | None = None) -> int:
+    """Return how many pixels along a side of what is read at a time.
+
+    As asked, or fewer if there are many bands. Windows that share feature maps come in blocks of one size, whatever
+    is asked.
+    """
+    largest = math.isqrt(_TILE_BYTES // (_PIXEL_BYTES * bands))
+    return min(tile, largest) if shared is None else shared.block_pixels(largest)
 
 
 def read_tile(
@@ -71,8 +77,9 @@ def read_tile(
         SceneError: The file is damaged there.
         ContractError: The model's contract has no statistics.
     """
-    rows, columns = chunk.rows, chunk.columns
-    values, valid = reader.read(rows.pixels, columns.pixels)
+    rows, columns = grid.rows.mirrored(chunk.rows.seen), grid.columns.mirrored(chunk.columns.seen)
+    top, left = int(rows.min()), int(columns.min())
+    values, valid = reader.read(slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1))
     factor, shift = _normalisation(scene, model)
     invalid = ~valid
     for band, (scale, offset) in enumerate(zip(factor, shift, strict=True)):
@@ -80,12 +87,13 @@ def read_tile(
         values[band] += offset
         values[band][invalid] = 0
     image = np.ascontiguousarray(values.transpose(1, 2, 0))
-    cells = _count_cells(valid, grid, chunk)
-    if rows.padding or columns.padding:
-        padding = ((0, rows.padding), (0, columns.padding))
-        image = np.pad(image, (*padding, (0, 0)), mode="reflect")
-        valid = np.pad(valid, padding, mode="reflect")
-    return Tile(image[rows.skip :, columns.skip :], valid[rows.skip :, columns.skip :], cells)
+    row_edges = grid.rows.cell_edges(chunk.rows.cells) - top
+    column_edges = grid.columns.cell_edges(chunk.columns.cells) - left
+    cells = _count_cells(valid, row_edges, column_edges)
+    if (len(rows), len(columns)) != valid.shape:
+        mirrored = np.ix_(rows - top, columns - left)
+        image, valid = image[mirrored], valid[mirrored]
+    return Tile(image, valid, cells)
 
 
 def predict_windows(
@@ -104,25 +112,45 @@ def predict_windows(
         model: In evaluation mode, its weights in memory as channels last.
         grid: All windows.
         chunk: Which windows.
-        settings: How much valid ground is enough.
+        settings: How much valid ground is enough, and whether windows share feature maps.
         batch_size: Windows at a time; it changes memory and speed, not results.
 
     Raises:
         RunError: The model's answer is not finite.
     """
-    tops = _starts(grid.rows.starts, chunk.rows)
-    lefts = _starts(grid.columns.starts, chunk.columns)
+    tops = grid.rows.starts[chunk.rows.windows] - chunk.rows.seen.start
+    lefts = grid.columns.starts[chunk.columns.windows] - chunk.columns.seen.start
     valid = _count_windows(tile.valid, tops, lefts, grid.size)
     usable = usable_windows(valid, grid, settings)
     classes = len(model.contract.classes)
     if not usable.any():
         return ChunkValues(np.zeros((classes, 0, 0), np.float32), valid, tile.cells)
+    if settings.shared is not None:
+        logits = pool_windows(model, tile.image, tops, lefts, settings.shared)
+        probability = np.where(usable, _to_probability(logits, model, dim=0), np.float32(0))
+    else:
+        probability = _one_by_one(tile, model, tops, lefts, usable, batch_size)
+    if not np.isfinite(probability).all():
+        raise RunError(
+            "The model's probabilities are not finite on this scene: its weights, its statistics or the scene's scale "
+            "are wrong. Check the scale (--scale) and the training."
+        )
+    return ChunkValues(probability, valid, tile.cells)
+
+
+def _one_by_one(
+    tile: Tile,
+    model: SceneModel,
+    tops: npt.NDArray[np.int64],
+    lefts: npt.NDArray[np.int64],
+    usable: npt.NDArray[np.bool_],
+    batch_size: int,
+) -> npt.NDArray[np.float32]:
     rows, columns = np.nonzero(usable)
-    probability = np.zeros((classes, *usable.shape), np.float32)
+    size = model.size
+    probability = np.zeros((len(model.contract.classes), *usable.shape), np.float32)
     # Channels lie last in memory, which is how models are trained; a window's row is then one run of memory.
-    room = np.empty(
-        (max(2, min(batch_size, len(rows))), grid.size, grid.size, tile.image.shape[2]), np.float32
-    )
+    room = np.empty((max(2, min(batch_size, len(rows))), size, size, tile.image.shape[2]), np.float32)
     step = min(batch_size, len(rows))
     with torch.inference_mode():
         for start in range(0, len(rows), step):
@@ -130,21 +158,21 @@ def predict_windows(
             chosen = zip(tops[rows[some]].tolist(), lefts[columns[some]].tolist(), strict=True)
             count = 0
             for top, left in chosen:
-                room[count] = tile.image[top : top + grid.size, left : left + grid.size]
+                room[count] = tile.image[top : top + size, left : left + size]
                 count += 1
             if count == 1:
                 # Libraries multiply a single row by another routine, which rounds otherwise than for many.
                 room[1] = room[0]
             batch = torch.from_numpy(room[: max(2, count)]).permute(0, 3, 1, 2)
             logits = model(batch.to(next(model.parameters()).device))[:count].float()
-            found = logits.softmax(dim=1) if model.contract.exclusive else logits.sigmoid()
-            probability[:, rows[some], columns[some]] = found.cpu().numpy().T
-    if not np.isfinite(probability).all():
-        raise RunError(
-            "The model's probabilities are not finite on this scene: its weights, its statistics or the scene's scale "
-            "are wrong. Check the scale (--scale) and the training."
-        )
-    return ChunkValues(probability, valid, tile.cells)
+            probability[:, rows[some], columns[some]] = _to_probability(logits, model, dim=1).T
+    return probability
+
+
+def _to_probability(logits: torch.Tensor, model: SceneModel, dim: int) -> npt.NDArray[np.float32]:
+    found = logits.softmax(dim=dim) if model.contract.exclusive else logits.sigmoid()
+    values: npt.NDArray[np.float32] = found.float().cpu().numpy()
+    return values
 
 
 def usable_windows(
@@ -171,15 +199,9 @@ def _normalisation(
     return factor.astype(np.float32), shift.astype(np.float32)
 
 
-def _starts(starts: npt.NDArray[np.int64], piece: Piece) -> npt.NDArray[np.int64]:
-    """Return where a piece's windows start in its tile."""
-    found: npt.NDArray[np.int64] = starts[piece.windows] - starts[piece.windows.start]
-    return found
-
-
-def _count_cells(valid: npt.NDArray[np.bool_], grid: WindowGrid, chunk: Chunk) -> npt.NDArray[np.uint32]:
-    rows = grid.rows.cell_edges(chunk.rows.cells) - chunk.rows.pixels.start
-    columns = grid.columns.cell_edges(chunk.columns.cells) - chunk.columns.pixels.start
+def _count_cells(
+    valid: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint32]:
     inside = valid[: rows[-1], : columns[-1]]
     by_row = np.add.reduceat(inside, rows[:-1], axis=0, dtype=np.uint32)
     return np.add.reduceat(by_row, columns[:-1], axis=1, dtype=np.uint32)

@@ -42,7 +42,7 @@ class SceneMap:
         seconds: How long it took; 0 if its map was there already.
         windows: Windows computed now.
         skipped: Why there is no map; empty if there is one.
-        notes: What was decided on the way: resampling, unknown ground sampling distance, bands as told.
+        notes: What was decided on the way: approximation, resampling, unknown ground sampling distance, bands as told.
     """
 
     name: str
@@ -113,6 +113,7 @@ def map_scenes(
     edges: Literal["shift", "reflect"] = "shift",
     min_valid: float = 0.5,
     threshold: float = 0.5,
+    shared_features: bool = False,
     crs: str | None = None,
     batch_size: int = 64,
     tile: int = 1024,
@@ -145,6 +146,8 @@ def map_scenes(
         edges: ``shift`` moves the last window back to the border, ``reflect`` mirrors the scene there.
         min_valid: Share of a window's pixels that must be valid for it to count, in [0, 1].
         threshold: Probability from which a class is in the label map, where classes may hold together.
+        shared_features: Run the convolutions once over all the ground instead of once for each window: several times
+            faster where windows overlap much, and an approximation. For convolutional encoders with global pooling.
         crs: Coordinate system to map in, such as ``EPSG:32632``; the scene's own if None.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
@@ -177,6 +180,7 @@ def map_scenes(
     from swath.mapping.gather import gather_scenes
     from swath.mapping.progress import MapBar
     from swath.mapping.settings import MapSettings
+    from swath.mapping.shared import SharedFeatures
     from swath.training.run import load_run
 
     for option, value in (("batch_size", batch_size), ("tile", tile), ("workers", workers)):
@@ -184,9 +188,11 @@ def map_scenes(
             raise InputError(f"{option} is {value}; expected 1 or more.")
     opened = load_run(run)
     model = opened.model
-    settings = MapSettings(
-        max(1, model.size // 2) if stride is None else stride, blend, edges, min_valid, threshold
-    )
+    stride = max(1, model.size // 2) if stride is None else stride
+    shared = SharedFeatures.of(model) if shared_features else None
+    settings = MapSettings(stride, blend, edges, min_valid, threshold, shared)
+    if shared is not None:
+        shared.check(stride)
     reading = Reading(
         _words(bands), _numbers(scale, "scale"), _numbers(offset, "offset"), _nodata(nodata), crs or ""
     )
@@ -204,6 +210,7 @@ def map_scenes(
             "edges": edges,
             "min_valid": min_valid,
             "threshold": threshold,
+            "shared_features": shared_features,
             "bands": list(reading.bands),
             "scale": list(reading.scale),
             "offset": list(reading.offset),
@@ -259,16 +266,18 @@ def _map_scene(
     started = time.perf_counter()
     scene = RasterScene(files.paths, contract, job.reading, files.bands)
     settings = job.settings
+    shared = settings.shared
     grid = WindowGrid(scene.height, scene.width, size, settings.stride, settings.edges)
     content = {**job.content, "scene": file_fingerprint(files.paths)}
-    work = WorkFolder(job.folder / f".{files.name}.work", content, job.tile)
+    tile = tile_pixels(job.tile, len(contract.names), shared)
+    work = WorkFolder(job.folder / f".{files.name}.work", content, tile)
     areas, windows = _finished(job, files, content, work), 0
     if areas is None:
         many = len(contract.classes), contract.exclusive
         needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many)
         check_space(job.folder, work.folder, needed)
         with work.held(restart=job.restart):
-            chunks = grid.chunks(tile_pixels(work.tile, len(contract.names)))
+            chunks = grid.chunks(work.tile, *((shared.context, shared.stride) if shared else ()))
             missing = [chunk for chunk in chunks if not work.has(chunk)]
             bar.start(files.name, len(chunks), len(chunks) - len(missing))
             machinery.compute(files, scene, grid, missing, settings, job.reading, work, bar.step)
@@ -284,7 +293,11 @@ def _map_scene(
     ground = areas.pop("", math.nan)
     seconds = time.perf_counter() - started if windows else 0.0
     products = product_paths(job.folder, files.name)
-    return SceneMap(files.name, products, areas, ground, seconds, windows, "", tuple(scene.notes))
+    notes = (
+        *scene.notes,
+        *(["Windows share feature maps, which is an approximation."] if shared else []),
+    )
+    return SceneMap(files.name, products, areas, ground, seconds, windows, "", notes)
 
 
 def _finished(
