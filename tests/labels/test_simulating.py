@@ -61,6 +61,20 @@ def test_uniform_sources_err_as_often_as_asked(truth: LabelTable) -> None:
         assert abs(wrong[heard].mean() - rate) < 0.02
 
 
+def test_pair_sources_give_the_next_class_where_they_err() -> None:
+    truth = single(20_000)
+    given = lose(truth, "weak-pair:0.1/0.2/0.5", 3)
+    assert given.votes is not None
+    for source, rate in ((1, 0.2), (2, 0.5)):
+        said = given.votes[:, source]
+        heard = is_present(said).any(axis=1)
+        step = (said.argmax(axis=1) - truth.class_index)[heard] % len(CLASSES)
+        assert set(step) == {0, 1}
+        assert abs((step == 1).mean() - rate) < 0.02
+    with pytest.raises(LabelError, match="exclude each other"):
+        lose(multi(100), "weak-pair:0.1/0.2", 0)
+
+
 def test_class_dependent_sources_differ_between_classes_and_draws() -> None:
     truth, means = single(), []
     for seed in range(30):

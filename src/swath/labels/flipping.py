@@ -83,8 +83,8 @@ def pair_rates(table: LabelTable, rate: float) -> Rates:
     """Return flips to the next class, which only exclusive classes have."""
     if not table.exclusive:
         raise LabelError(
-            "flip-pair gives a scene the next class, which only classes that exclude each other have; these "
-            "do not. Use flip-uniform or flip-class."
+            "flip-pair and weak-pair give a scene the next class, which only classes that exclude each other have; "
+            "these do not. Use flip-uniform, flip-class, weak-uniform or weak-class."
         )
     _others(table)
     kept = np.eye(len(table.classes))

@@ -12,6 +12,7 @@ Each way is a short text, so that it can stand on a command line and in a run's 
 - `flip-pair:0.2`: the same, always to the next class (if exclusive)
 - `flip-class:0.2`: the same on average; each class has rates of its own
 - `weak-uniform:0.05/0.2/0.5`: a reliable source for 5 % of the scenes, and two weak ones
+- `weak-pair:0.05/0.2/0.5`: the same; the weak ones give the next class where they err (if exclusive)
 - `weak-class:0.05/0.2/0.5`: the same; the weak ones have rates of each class's own
 - `annotators:0.4/0.9/0.7/0.5`: three annotators, each for 40 % of the scenes, right as often as stated
 
@@ -225,6 +226,13 @@ def _weak_uniform(
     return weak_sources(table, numbers[0], matrices, random)
 
 
+def _weak_pair(
+    table: LabelTable, numbers: Numbers, random: np.random.Generator, _: Areas | None
+) -> LabelTable:
+    matrices = [pair_rates(table, rate) for rate in numbers[1:]]
+    return weak_sources(table, numbers[0], matrices, random)
+
+
 def _weak_class(
     table: LabelTable, numbers: Numbers, random: np.random.Generator, _: Areas | None
 ) -> LabelTable:
@@ -270,6 +278,10 @@ def _shares(numbers: Numbers) -> bool:
     return len(numbers) >= 2 and all(0 <= number <= 1 for number in numbers)
 
 
+def _weak(numbers: Numbers) -> bool:
+    return _shares(numbers) and numbers[0] > 0
+
+
 _COUNT = "a whole number from 1 up"
 _RATE = "a number from 0 to 1"
 _WEAK = "a reliable share above 0 and one error rate for each weak source, numbers from 0 to 1 with / between"
@@ -284,20 +296,9 @@ _WAYS: dict[str, _Way] = {
     "flip-uniform": _Way(_flip_uniform, _RATE, "flip-uniform:0.2", _one_share),
     "flip-pair": _Way(_flip_pair, _RATE, "flip-pair:0.2", _one_share),
     "flip-class": _Way(_flip_class, _RATE, "flip-class:0.2", _one_share),
-    "weak-uniform": _Way(
-        _weak_uniform,
-        _WEAK,
-        "weak-uniform:0.05/0.2/0.5",
-        lambda numbers: _shares(numbers) and numbers[0] > 0,
-        gives_votes=True,
-    ),
-    "weak-class": _Way(
-        _weak_class,
-        _WEAK,
-        "weak-class:0.05/0.2/0.5",
-        lambda numbers: _shares(numbers) and numbers[0] > 0,
-        gives_votes=True,
-    ),
+    "weak-uniform": _Way(_weak_uniform, _WEAK, "weak-uniform:0.05/0.2/0.5", _weak, gives_votes=True),
+    "weak-pair": _Way(_weak_pair, _WEAK, "weak-pair:0.05/0.2/0.5", _weak, gives_votes=True),
+    "weak-class": _Way(_weak_class, _WEAK, "weak-class:0.05/0.2/0.5", _weak, gives_votes=True),
     "annotators": _Way(_annotators, _CROWD, "annotators:0.4/0.9/0.7/0.5", _shares, gives_votes=True),
 }
 
