@@ -119,7 +119,7 @@ def test_weights_equal_repeated_scenes(multi, single):
 cases = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     state=hnp.arrays(
         np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(-1, 1)
@@ -141,7 +141,7 @@ def test_what_stands_under_unknown_changes_nothing(state, seed):
     assert other == plain
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     index=hnp.arrays(
         np.int64, hnp.array_shapes(min_dims=1, max_dims=1, max_side=9), elements=st.integers(-1, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swath.errors import InputError, LabelError, UnknownNameError
@@ -103,7 +103,6 @@ def test_an_identity_matrix_is_cross_entropy() -> None:
     column=st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
     q=st.sampled_from([0.0, 0.3, 0.7]),
 )
-@settings(deadline=None)
 def test_the_weights_are_the_gradient(logits: list[float], column: list[float], q: float) -> None:
     z = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
     t = torch.tensor(column, dtype=torch.float64)

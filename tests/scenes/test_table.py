@@ -249,7 +249,7 @@ def test_uc_merced_has_17_labels_and_carries_the_scene(real_data: Path) -> None:
         some.binary(max_size=80), some.text(alphabet='image,;\t|"\n01.x é', max_size=80).map(str.encode)
     )
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_bytes_are_a_table_or_an_error_of_swath(content: bytes) -> None:
     for head in (b"", b"image,water\n", b"image;labels\n", b"PAR1"):
         try:

@@ -189,7 +189,7 @@ def test_scores_are_whole_and_finite(content: bytes, said: str) -> None:
         max_size=12,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_votes_are_what_stands_in_the_rows(rows: list[tuple[str, str, str]]) -> None:
     content = "image,class,source\n" + "".join(f"{image},{name},{who}\n" for image, name, who in rows)
     try:
