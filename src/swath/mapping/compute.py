@@ -23,11 +23,11 @@ from swath.mapping.bands import Reading
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.raster import RasterReader, RasterScene
 from swath.mapping.settings import MapSettings
-from swath.mapping.windows import Tile, predict_windows, read_tile
+from swath.mapping.windows import ChunkValues, Tile, predict_windows, read_tile
 from swath.mapping.work import WorkFolder
 from swath.training.run import load_model
 
-__all__ = ["Machinery", "SceneFiles", "ready"]
+__all__ = ["ChunkTask", "Machinery", "SceneFiles", "Worker", "ready"]
 
 Item = TypeVar("Item")
 
@@ -48,11 +48,20 @@ class SceneFiles:
 
 
 @dataclass(frozen=True)
-class _Task:
+class ChunkTask:
+    """One chunk, with all that a process elsewhere has to know of it.
+
+    Args:
+        scene: The scene.
+        reading: How it is read.
+        settings: How it is mapped.
+        chunk: Which windows.
+        batch_size: Windows at a time.
+    """
+
     scene: SceneFiles
     reading: Reading
     settings: MapSettings
-    work: WorkFolder
     chunk: Chunk
     batch_size: int
 
@@ -129,12 +138,12 @@ class Machinery:
                     )
                     done()
             return
-        waiting = iter(_Task(files, reading, settings, work, chunk, self._batch_size) for chunk in chunks)
         pending: set[concurrent.futures.Future[None]] = set()
         try:
             # Never more than a few in flight: a scene may have a million chunks.
-            for task in waiting:
-                pending.add(self._pool.submit(_compute, task))
+            for chunk in chunks:
+                task = ChunkTask(files, reading, settings, chunk, self._batch_size)
+                pending.add(self._pool.submit(_compute, task, work))
                 if len(pending) >= 4 * multiprocessing.cpu_count():
                     pending = _settle(pending, done)
             while pending:
@@ -182,26 +191,42 @@ def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
             thread.submit(items.close).result()
 
 
-class _Worker:
-    """What a process keeps from task to task: the model, and the scene it is at."""
+class Worker:
+    """What a process keeps from task to task: the model, and the scene it is at.
+
+    Args:
+        run: The run's folder.
+    """
 
     def __init__(self, run: Path) -> None:
-        self.model = ready(load_model(run))
+        self._model = ready(load_model(run))
         self._key = ""
         self._stack = contextlib.ExitStack()
 
-    def opened(self, files: SceneFiles, reading: Reading) -> tuple[RasterScene, RasterReader]:
+    def compute(self, task: ChunkTask) -> ChunkValues:
+        """Return the values of a chunk.
+
+        Raises:
+            SceneError: The scene is damaged.
+        """
+        scene, reader = self._opened(task.scene, task.reading)
+        model, settings = self._model, task.settings
+        grid = WindowGrid(scene.height, scene.width, model.size, settings.stride, settings.edges)
+        tile = read_tile(reader, scene, model, grid, task.chunk)
+        return predict_windows(tile, model, grid, task.chunk, settings, batch_size=task.batch_size)
+
+    def _opened(self, files: SceneFiles, reading: Reading) -> tuple[RasterScene, RasterReader]:
         key = repr((files, reading))  # text, because NaN differs from itself
         if self._key != key:
-            self._stack.close()
             self._key = ""
-            scene = RasterScene(files.paths, self.model.contract, reading, files.bands)
+            self._stack.close()
+            scene = RasterScene(files.paths, self._model.contract, reading, files.bands)
             self._scene, self._reader = scene, self._stack.enter_context(scene.reading())
             self._key = key
         return self._scene, self._reader
 
 
-_worker: _Worker | None = None
+_worker: Worker | None = None
 
 
 def _start_worker(run: Path, threads: int) -> None:
@@ -209,7 +234,7 @@ def _start_worker(run: Path, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _worker = _Worker(run)
+    _worker = Worker(run)
 
 
 def _end_with_parent() -> None:
@@ -219,13 +244,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _compute(task: _Task) -> None:
+def _compute(task: ChunkTask, work: WorkFolder) -> None:
     if _worker is None:
         raise RunError("This process was not started as a worker of a map.")
-    scene, reader = _worker.opened(task.scene, task.reading)
-    model = _worker.model
-    grid = WindowGrid(scene.height, scene.width, model.size, task.settings.stride, task.settings.edges)
-    tile = read_tile(reader, scene, model, grid, task.chunk)
-    task.work.write(
-        task.chunk, predict_windows(tile, model, grid, task.chunk, task.settings, batch_size=task.batch_size)
-    )
+    work.write(task.chunk, _worker.compute(task))

@@ -18,6 +18,7 @@ from swath.errors import ContractError, InputError, RunError, SceneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swath.mapping.cluster import Cluster
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
     from swath.mapping.progress import MapBar
@@ -117,13 +118,15 @@ def map_scenes(
     batch_size: int = 64,
     tile: int = 1024,
     workers: int = 1,
+    ray: str | None = None,
     restart: bool = False,
 ) -> MapSummary:
     """Map whole scenes of any size with a trained run.
 
     The model sees windows of its own size, ``stride`` pixels apart; windows that overlap are blended. A killed map
     goes on where it was when the same call is made again, and its files are the same bytes. How much goes through
-    the model at a time (``batch_size``, ``tile``, ``workers``) changes memory and speed, not the map.
+    the model at a time (``batch_size``, ``tile``) and who computes (``workers``, ``ray``) change memory and speed, not
+    the map.
 
     The name is ``map_scenes`` because ``map`` is Python's; on the command line it is ``swath map``.
 
@@ -148,7 +151,9 @@ def map_scenes(
         crs: Coordinate system to map in, such as ``EPSG:32632``; the scene's own if None.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
-        workers: Processes.
+        workers: Processes on this machine.
+        ray: ``HOST:PORT`` of a Ray cluster that computes instead, or ``auto`` for the one this machine belongs to;
+            its machines have to see the scenes under the same paths. Only for clusters that you trust.
         restart: Throw away work and maps of another run, scene or setting instead of refusing.
 
     Returns:
@@ -159,6 +164,8 @@ def map_scenes(
         SceneError: The only scene cannot be mapped. (Of several, those that cannot are skipped, with the reason.)
         RunError: The run is not finished; or work of another job is there and ``restart`` is False.
         OutputError: ``out`` cannot be written, or the disk is too small.
+        MissingExtraError: ``ray`` is given and Ray is not installed.
+        SwathError: The cluster cannot be joined, or one of its machines lacks a scene or has other versions.
 
     Example:
         >>> import tempfile, swath
@@ -216,7 +223,17 @@ def map_scenes(
         restart,
     )
     maps: list[SceneMap] = []
-    machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
+    machinery: Machinery | Cluster
+    if ray is not None:
+        from swath.mapping.cluster import Cluster
+
+        if workers != 1:
+            raise InputError(
+                "workers are processes on this machine, and ray computes on a cluster; give one of them."
+            )
+        machinery = Cluster(ray, opened.folder, batch_size=batch_size)
+    else:
+        machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
     with closing(machinery), MapBar(len(found)) as bar:
         for scene in found:
             try:
@@ -246,7 +263,12 @@ class _Job:
 
 
 def _map_scene(
-    files: SceneFiles, contract: BandContract, size: int, job: _Job, machinery: Machinery, bar: MapBar
+    files: SceneFiles,
+    contract: BandContract,
+    size: int,
+    job: _Job,
+    machinery: Machinery | Cluster,
+    bar: MapBar,
 ) -> SceneMap:
     from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
     from swath.mapping.grid import WindowGrid
