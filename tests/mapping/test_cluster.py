@@ -263,7 +263,7 @@ def test_without_the_cluster_s_token_nothing_is_computed(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "2")
-    with pytest.raises(SwathError, match="it asks for a token.*RAY_AUTH_TOKEN"):
+    with pytest.raises(SwathError, match=r"it asks for a token.*RAY_AUTH_TOKEN"):
         swath.map_scenes(mapped[0], [mapped[1]], out=tmp_path / "maps", ray=cluster.address)
     assert not (tmp_path / "maps").exists()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import multiprocessing
 import platform
 import re
 import signal
@@ -21,14 +22,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 
 from swath.errors import InputError, MissingExtraError, SceneError, SwathError
 from swath.mapping.bands import Reading
-from swath.mapping.compute import ChunkTask, SceneFiles, Worker
+from swath.mapping.compute import ChunkTask, Processes, SceneFiles, Worker, together
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.raster import RasterScene
 from swath.mapping.settings import MapSettings
@@ -37,12 +38,15 @@ from swath.mapping.work import WorkFolder, file_samples
 
 __all__ = ["Cluster"]
 
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
 RETRIES: Final = 16
 """How often a chunk is computed again when its worker is lost; a chunk that ends its worker must not do so for ever."""
 
 _REACH_SECONDS: Final = 5
 _JOIN_SECONDS: Final = 30
-_LOOK_SECONDS: Final = 15
+_ALONE_SECONDS: Final = 30
 _KEPT: Final = "What is computed is kept; call the same command again to go on."
 
 
@@ -75,6 +79,10 @@ class Cluster:
 
     def __init__(self, address: str, run: Path, *, batch_size: int) -> None:
         self._batch_size = batch_size
+        self._here: Processes | None = None
+        self._stopped = False
+        self._flying = 0
+        self._lock = threading.Lock()  # several scenes are at hand at a time
         self._stack = contextlib.ExitStack()
         self._ray = _connect(address, self._stack)
         with contextlib.ExitStack() as undo:
@@ -87,6 +95,28 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster, which ends what it is still computing for this process."""
         self._stack.close()
+
+    def each(self, act: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """Return what comes of every scene, of several at a time: enough that small ones fill the cluster.
+
+        Args:
+            act: Maps one scene by means of this cluster.
+            items: The scenes.
+        """
+        if len(items) == 1:
+            return [act(items[0])]
+        self._here = Processes(min(8, max(1, multiprocessing.cpu_count() // 2)), _start_here)
+        self._stack.callback(self._here.close)
+        return together(act, items, min(64, _processors(self._ray) + self._here.number), self._stop)
+
+    def finish(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Return what a function that writes a map's files returns; always called on this machine."""
+        return self._here.call(act, *arguments) if self._here else act(*arguments)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._here:
+            self._here.close()
 
     def compute(
         self,
@@ -118,33 +148,42 @@ class Cluster:
         """
         samples = file_samples(files.paths)
         pending: dict[Any, Chunk] = {}
-        room = self._room()
-        for chunk in chunks:
-            task = ChunkTask(files, reading, settings, chunk, self._batch_size)
-            pending[self._compute.remote(self._job, task, samples)] = chunk
-            if len(pending) >= room:
+        try:
+            for chunk in chunks:
+                while pending and self._flying >= self._room():
+                    self._settle(pending, work, done)
+                task = ChunkTask(files, reading, settings, chunk, self._batch_size)
+                pending[self._compute.remote(self._job, task, samples)] = chunk
+                self._count(1)
+            while pending:
                 self._settle(pending, work, done)
-                room = self._room()
-        while pending:
-            self._settle(pending, work, done)
+        finally:
+            # What is left of a scene that cannot be mapped is computed for nothing; it is little.
+            self._count(-len(pending))
 
     def _room(self) -> int:
         """Return how many chunks may be in flight: enough that no machine waits, few enough for memory."""
         return 2 * max(1, _processors(self._ray))
 
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._flying += more
+
     def _settle(self, pending: dict[Any, Chunk], work: WorkFolder, done: Callable[[], None]) -> None:
         """Wait for a chunk and keep it. Values are fetched one at a time; the others wait where they were computed."""
-        alone = False
-        while not (ready := self._ray.wait(list(pending), timeout=_LOOK_SECONDS, fetch_local=False)[0]):
-            if _processors(self._ray) >= 1:
-                alone = False
-            elif alone:
+        alone = 0
+        ready: list[Any] = []
+        while not ready:
+            if self._stopped:
+                raise SwathError(f"The map was stopped. {_KEPT}")
+            ready, _ = self._ray.wait(list(pending), timeout=1, fetch_local=False)
+            alone = 0 if _processors(self._ray) >= 1 else alone + 1
+            if not ready and alone > _ALONE_SECONDS:
                 raise SwathError(f"The cluster has no machine left with a processor for swath. {_KEPT}")
-            else:
-                alone = True  # one look may fall between the loss of a machine and the coming of another
         for reference in ready:
             work.write(pending[reference], self._values(reference))
             del pending[reference]
+            self._count(-1)
             done()
 
     def _values(self, reference: Any) -> ChunkValues:
@@ -247,6 +286,10 @@ def _reason(said: object) -> str:
     text = str(said).strip()
     last = [found.start() for found in re.finditer(r"^[\w.]*(Error|Exception)\b", text, re.MULTILINE)]
     return " ".join(text[last[-1] if last else 0 :].split()).rstrip(".") or "it does not say why"
+
+
+def _start_here() -> None:
+    torch.set_num_threads(1)
 
 
 _worker: Worker | None = None

@@ -27,9 +27,10 @@ from swath.mapping.windows import ChunkValues, Tile, predict_windows, read_tile
 from swath.mapping.work import WorkFolder
 from swath.training.run import load_model
 
-__all__ = ["ChunkTask", "Machinery", "SceneFiles", "Worker", "ready"]
+__all__ = ["ChunkTask", "Machinery", "Processes", "SceneFiles", "Worker", "ready", "together"]
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,32 @@ class Machinery:
     def __init__(self, run: Path, model: SceneModel, *, workers: int, batch_size: int) -> None:
         self._model = ready(model)
         self._batch_size = batch_size
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._several = False
+        self._pool: Processes | None = None
         if workers > 1:
             threads = max(1, torch.get_num_threads() // workers)
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(run, threads),
-            )
+            self._pool = Processes(workers, _start_worker, run, threads)
 
     def close(self) -> None:
-        """End the other processes; what they are at is finished first."""
+        """End the other processes."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
+
+    def each(self, act: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """Return what comes of every scene; with several processes, of several scenes at a time.
+
+        Args:
+            act: Maps one scene by means of this machinery.
+            items: The scenes.
+        """
+        if self._pool is None or len(items) == 1:
+            return [act(item) for item in items]
+        self._several = True
+        return together(act, items, self._pool.number + 1, self.close)
+
+    def finish(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Return what a function that writes a map's files returns; of several scenes another process calls it."""
+        return self._pool.call(act, *arguments) if self._pool and self._several else act(*arguments)
 
     def compute(
         self,
@@ -143,17 +156,13 @@ class Machinery:
             # Never more than a few in flight: a scene may have a million chunks.
             for chunk in chunks:
                 task = ChunkTask(files, reading, settings, chunk, self._batch_size)
-                pending.add(self._pool.submit(_compute, task, work))
+                pending.add(self._pool.executor.submit(_compute, task, work))
                 if len(pending) >= 4 * multiprocessing.cpu_count():
                     pending = _settle(pending, done)
             while pending:
                 pending = _settle(pending, done)
         except BrokenProcessPool as error:
-            # Not about this scene: those that follow would end in the same way.
-            raise SwathError(
-                "A worker process was ended from outside, perhaps because memory ran out. What is computed is kept; "
-                "call the same command again to go on, with fewer --workers or a smaller --tile if it happens again."
-            ) from error
+            raise _broken() from error
         finally:
             for future in pending:
                 future.cancel()
@@ -189,6 +198,86 @@ def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
         finally:
             concurrent.futures.wait([coming])
             thread.submit(items.close).result()
+
+
+def _broken() -> SwathError:
+    # Not about one scene: those that follow would end in the same way.
+    return SwathError(
+        "A worker process was ended from outside, perhaps because memory ran out. What is computed is kept; call the "
+        "same command again to go on, with fewer --workers or a smaller --tile if it happens again."
+    )
+
+
+class Processes:
+    """Processes on this machine, which end when they are told to or when this process does, whatever they are at.
+
+    Args:
+        number: How many; they start when they are needed.
+        start: Called first in each.
+        arguments: What it is called with.
+    """
+
+    def __init__(self, number: int, start: Callable[..., None], *arguments: Any) -> None:
+        self.number = number
+        context = multiprocessing.get_context("spawn")
+        # The other end of the pipe closes with this process, even if it is killed.
+        theirs, self._alive = context.Pipe(duplex=False)
+        self.executor = concurrent.futures.ProcessPoolExecutor(
+            number, mp_context=context, initializer=_start_process, initargs=(theirs, start, *arguments)
+        )
+
+    def call(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Return what a function returns that one of them calls.
+
+        Raises:
+            SwathError: The process was ended from outside.
+        """
+        try:
+            return self.executor.submit(act, *arguments).result()
+        except BrokenProcessPool as error:
+            raise _broken() from error
+
+    def close(self) -> None:
+        """End them now: whatever they write is written whole or not at all."""
+        self._alive.close()
+        self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_process(
+    alive: multiprocessing.connection.Connection, start: Callable[..., None], *arguments: Any
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    start(*arguments)
+
+
+def _end_with(alive: multiprocessing.connection.Connection) -> None:
+    multiprocessing.connection.wait([alive])
+    os._exit(1)
+
+
+def together(
+    act: Callable[[Item], Answer], items: Sequence[Item], number: int, stop: Callable[[], None]
+) -> list[Answer]:
+    """Return what a function returns for every item, several at a time; the first error ends all.
+
+    Args:
+        act: Waits for other processes most of the time; it is called in threads.
+        items: What it is called with.
+        number: How many at a time.
+        stop: Makes calls under way end.
+    """
+    with concurrent.futures.ThreadPoolExecutor(number, "swath-scene") as threads:
+        futures = [threads.submit(act, item) for item in items]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            stop()
+            raise
+    return [future.result() for future in futures]
 
 
 class Worker:
@@ -231,17 +320,8 @@ _worker: Worker | None = None
 
 def _start_worker(run: Path, threads: int) -> None:
     global _worker  # noqa: PLW0603 - one for the process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker = Worker(run)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _compute(task: ChunkTask, work: WorkFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -222,7 +223,6 @@ def map_scenes(
         tile,
         restart,
     )
-    maps: list[SceneMap] = []
     machinery: Machinery | Cluster
     if ray is not None:
         from swath.mapping.cluster import Cluster
@@ -235,17 +235,18 @@ def map_scenes(
     else:
         machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
     with closing(machinery), MapBar(len(found)) as bar:
-        for scene in found:
+
+        def one(scene: SceneFiles) -> SceneMap:
             try:
-                maps.append(_map_scene(scene, model.contract, model.size, job, machinery, bar))
+                entry = _map_scene(scene, model.contract, model.size, job, machinery, bar)
             except (SceneError, ContractError, RunError, InputError) as error:
                 if len(found) == 1:
                     raise
-                maps.append(SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error)))
-            bar.end(
-                scene.name,
-                (maps[-1].skipped and f"skipped: {maps[-1].skipped}") or f"{maps[-1].seconds:.1f} s",
-            )
+                entry = SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error))
+            bar.end(scene.name, f"skipped: {entry.skipped}" if entry.skipped else f"{entry.seconds:.1f} s")
+            return entry
+
+        maps = machinery.each(one, found)
     if all(entry.skipped for entry in maps):
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
@@ -270,10 +271,11 @@ def _map_scene(
     machinery: Machinery | Cluster,
     bar: MapBar,
 ) -> SceneMap:
-    from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
+    from swath.mapping.companions import companion_bytes
+    from swath.mapping.finish import finish_map
     from swath.mapping.grid import WindowGrid
-    from swath.mapping.naming import job_stamp, product_paths
-    from swath.mapping.products import Place, bytes_needed, check_space, write_products
+    from swath.mapping.naming import product_paths
+    from swath.mapping.products import bytes_needed, check_space
     from swath.mapping.raster import RasterScene
     from swath.mapping.windows import tile_pixels
     from swath.mapping.work import WorkFolder, file_fingerprint
@@ -293,14 +295,19 @@ def _map_scene(
             chunks = grid.chunks(tile_pixels(work.tile, len(contract.names)))
             missing = [chunk for chunk in chunks if not work.has(chunk)]
             bar.start(files.name, len(chunks), len(chunks) - len(missing))
-            machinery.compute(files, scene, grid, missing, settings, job.reading, work, bar.step)
-            place = Place(grid, scene.transform, scene.crs)
-            tags = {"SWATH_JOB": json.dumps(content)}
-            areas = write_products(job.folder, files.name, place, work, contract, settings, tags)
-            finished = FinishedRasters(
-                job.folder, files.name, files.paths, place, contract, settings, areas, job_stamp(content)
+            machinery.compute(
+                files,
+                scene,
+                grid,
+                missing,
+                settings,
+                job.reading,
+                work,
+                functools.partial(bar.step, files.name),
             )
-            write_companions(finished, work.folder)
+            areas = machinery.finish(
+                finish_map, job.folder, files, job.reading, settings, contract, size, work, content
+            )
             work.remove()
         windows = sum(_windows(chunk) for chunk in missing)
     ground = areas.pop("", math.nan)
