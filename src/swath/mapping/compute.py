@@ -240,7 +240,8 @@ class Processes:
     def close(self) -> None:
         """End them now: whatever they write is written whole or not at all."""
         self._alive.close()
-        self.executor.shutdown(wait=True, cancel_futures=True)
+        # The executor fails what is pending when its processes end. Cancelling would leave those who wait waiting.
+        self.executor.shutdown(wait=True)
 
 
 def _start_process(

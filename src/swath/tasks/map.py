@@ -91,9 +91,22 @@ class MapSummary:
         return table.sort_values("scene", key=lambda names: names.map(order), ignore_index=True)
 
     def __str__(self) -> str:
-        """Return the table, the notes, the files and the folder as text."""
-        lines = [self.table.to_string(index=False, float_format=lambda value: f"{value:,.1f}", na_rep="")]
-        lines += [f"{entry.name}: {note}" for entry in self.maps for note in entry.notes]
+        """Return the table, why scenes were skipped, the notes, the files and the folder as text."""
+        table = self.table
+        reasons = table.pop("skipped")
+        lines = [
+            table[reasons == ""].to_string(index=False, float_format=lambda value: f"{value:,.1f}", na_rep="")
+        ]
+        lines += [f"skipped {entry.name}: {entry.skipped}" for entry in self.maps if entry.skipped]
+        said: dict[str, list[str]] = {}
+        for entry in self.maps:
+            for note in entry.notes:
+                said.setdefault(note, []).append(entry.name)
+        # A thousand scenes of one sensor have the same note.
+        lines += [
+            f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}"
+            for note, names in said.items()
+        ]
         mapped = next((entry for entry in self.maps if entry.files), None)
         if mapped:
             names = [path.name.removeprefix(mapped.name) for path in mapped.files.values()]
