@@ -42,8 +42,8 @@ def cluster(make: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clu
     """A head that computes nothing, and two machines of one processor each; they stand in another folder."""
     quick = {
         "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 300,
-        "health_check_failure_threshold": 5,
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 8,
     }
     head = {**NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": quick}
     there = tmp_path_factory.mktemp("there")
