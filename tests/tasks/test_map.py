@@ -71,6 +71,22 @@ def test_maps_beside_their_scenes_are_not_mapped_again(earth_run: Path, scenes: 
     assert [entry.windows for entry in again.maps] == [0, 0, 0]
 
 
+def test_several_scenes_at_a_time_change_no_byte_and_no_order(
+    earth_run: Path, scenes: Path, tmp_path: Path
+) -> None:
+    for number, (height, width) in enumerate([(40, 50), (70, 30), (16, 16)], start=2):
+        SyntheticEarth.scene(height, width, seed=number).write_scene(scenes / f"scene-{number}.tif")
+    one = swath.map_scenes(earth_run, [scenes], out=tmp_path / "one", stride=8)
+    two = swath.map_scenes(earth_run, [scenes], out=tmp_path / "two", stride=8, tile=32, workers=2)
+    assert [entry.name for entry in two.maps] == ["broken", *(f"scene-{number}" for number in range(5))]
+    assert [(entry.area_ha, entry.skipped) for entry in one.maps] == [
+        (entry.area_ha, entry.skipped) for entry in two.maps
+    ]
+    written = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()} == written
+    assert len(written) == 5 * len(SUFFIXES)
+
+
 def test_nothing_that_can_be_mapped_is_an_error(earth_run: Path, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="starts like a TIFF"):
         swath.map_scenes(earth_run, [scenes / "broken.tif"], out=tmp_path / "maps")
@@ -145,10 +161,12 @@ def test_the_command_prints_the_table(earth_run: Path, scenes: Path, tmp_path: P
         assert (tmp_path / "maps" / f"scene-0.{kind}.tif").exists()
 
 
-def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(earth_run: Path, tmp_path: Path) -> None:
-    SyntheticEarth.scene(200, 300).write_scene(tmp_path / "scene.tif")
-    words = [str(SWATH), "map", str(earth_run), str(tmp_path / "scene.tif"), "--out", str(tmp_path / "maps")]
-    words += ["--stride", "1", "--tile", "32"]
+@pytest.mark.parametrize("others", [0, 3])
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(earth_run: Path, tmp_path: Path, others: int) -> None:
+    for name in ("scene", *(f"other-{number}" for number in range(others))):
+        SyntheticEarth.scene(200, 300).write_scene(tmp_path / "scenes" / f"{name}.tif")
+    words = [str(SWATH), "map", str(earth_run), str(tmp_path / "scenes"), "--out", str(tmp_path / "maps")]
+    words += ["--stride", "1", "--tile", "32", "--workers", "2" if others else "1"]
     # A shell in the background may have left Ctrl-C ignored for its children.
     hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
@@ -157,15 +175,16 @@ def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(earth_run: Path, tmp_path: 
         stderr=subprocess.PIPE,
         text=True,
     )
-    work = tmp_path / "maps" / ".scene.work"
-    while len(list(work.glob("[0-9]*.safetensors"))) < 2:
+    work = tmp_path / "maps"
+    while len(list(work.glob(".*.work/[0-9]*.safetensors"))) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "swath: stopped. Call the same command again to go on" in said
-    assert len(list(work.glob("[0-9]*.safetensors"))) >= 2
+    assert said.count("\n") == 1, "nothing but the one line"
+    assert len(list(work.glob(".*.work/[0-9]*.safetensors"))) >= 2
 
 
 @pytest.mark.real_data

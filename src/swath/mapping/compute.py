@@ -23,13 +23,14 @@ from swath.mapping.bands import Reading
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.raster import RasterReader, RasterScene
 from swath.mapping.settings import MapSettings
-from swath.mapping.windows import Tile, predict_windows, read_tile
+from swath.mapping.windows import ChunkValues, Tile, predict_windows, read_tile
 from swath.mapping.work import WorkFolder
 from swath.training.run import load_model
 
-__all__ = ["Machinery", "SceneFiles", "ready"]
+__all__ = ["ChunkTask", "Machinery", "Processes", "SceneFiles", "Worker", "ready", "together"]
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,20 @@ class SceneFiles:
 
 
 @dataclass(frozen=True)
-class _Task:
+class ChunkTask:
+    """One chunk, with all that a process elsewhere has to know of it.
+
+    Args:
+        scene: The scene.
+        reading: How it is read.
+        settings: How it is mapped.
+        chunk: Which windows.
+        batch_size: Windows at a time.
+    """
+
     scene: SceneFiles
     reading: Reading
     settings: MapSettings
-    work: WorkFolder
     chunk: Chunk
     batch_size: int
 
@@ -75,20 +85,32 @@ class Machinery:
     def __init__(self, run: Path, model: SceneModel, *, workers: int, batch_size: int) -> None:
         self._model = ready(model)
         self._batch_size = batch_size
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._several = False
+        self._pool: Processes | None = None
         if workers > 1:
             threads = max(1, torch.get_num_threads() // workers)
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(run, threads),
-            )
+            self._pool = Processes(workers, _start_worker, run, threads)
 
     def close(self) -> None:
-        """End the other processes; what they are at is finished first."""
+        """End the other processes."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
+
+    def each(self, act: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """Return what comes of every scene; with several processes, of several scenes at a time.
+
+        Args:
+            act: Maps one scene by means of this machinery.
+            items: The scenes.
+        """
+        if self._pool is None or len(items) == 1:
+            return [act(item) for item in items]
+        self._several = True
+        return together(act, items, self._pool.number + 1, self.close)
+
+    def finish(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Return what a function that writes a map's files returns; of several scenes another process calls it."""
+        return self._pool.call(act, *arguments) if self._pool and self._several else act(*arguments)
 
     def compute(
         self,
@@ -129,22 +151,18 @@ class Machinery:
                     )
                     done()
             return
-        waiting = iter(_Task(files, reading, settings, work, chunk, self._batch_size) for chunk in chunks)
         pending: set[concurrent.futures.Future[None]] = set()
         try:
             # Never more than a few in flight: a scene may have a million chunks.
-            for task in waiting:
-                pending.add(self._pool.submit(_compute, task))
+            for chunk in chunks:
+                task = ChunkTask(files, reading, settings, chunk, self._batch_size)
+                pending.add(self._pool.executor.submit(_compute, task, work))
                 if len(pending) >= 4 * multiprocessing.cpu_count():
                     pending = _settle(pending, done)
             while pending:
                 pending = _settle(pending, done)
         except BrokenProcessPool as error:
-            # Not about this scene: those that follow would end in the same way.
-            raise SwathError(
-                "A worker process was ended from outside, perhaps because memory ran out. What is computed is kept; "
-                "call the same command again to go on, with fewer --workers or a smaller --tile if it happens again."
-            ) from error
+            raise _broken() from error
         finally:
             for future in pending:
                 future.cancel()
@@ -182,50 +200,132 @@ def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
             thread.submit(items.close).result()
 
 
-class _Worker:
-    """What a process keeps from task to task: the model, and the scene it is at."""
+def _broken() -> SwathError:
+    # Not about one scene: those that follow would end in the same way.
+    return SwathError(
+        "A worker process was ended from outside, perhaps because memory ran out. What is computed is kept; call the "
+        "same command again to go on, with fewer --workers or a smaller --tile if it happens again."
+    )
+
+
+class Processes:
+    """Processes on this machine, which end when they are told to or when this process does, whatever they are at.
+
+    Args:
+        number: How many; they start when they are needed.
+        start: Called first in each.
+        arguments: What it is called with.
+    """
+
+    def __init__(self, number: int, start: Callable[..., None], *arguments: Any) -> None:
+        self.number = number
+        context = multiprocessing.get_context("spawn")
+        # The other end of the pipe closes with this process, even if it is killed.
+        theirs, self._alive = context.Pipe(duplex=False)
+        self.executor = concurrent.futures.ProcessPoolExecutor(
+            number, mp_context=context, initializer=_start_process, initargs=(theirs, start, *arguments)
+        )
+
+    def call(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Return what a function returns that one of them calls.
+
+        Raises:
+            SwathError: The process was ended from outside.
+        """
+        try:
+            return self.executor.submit(act, *arguments).result()
+        except BrokenProcessPool as error:
+            raise _broken() from error
+
+    def close(self) -> None:
+        """End them now: whatever they write is written whole or not at all."""
+        self._alive.close()
+        # The executor fails what is pending when its processes end. Cancelling would leave those who wait waiting.
+        self.executor.shutdown(wait=True)
+
+
+def _start_process(
+    alive: multiprocessing.connection.Connection, start: Callable[..., None], *arguments: Any
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    start(*arguments)
+
+
+def _end_with(alive: multiprocessing.connection.Connection) -> None:
+    multiprocessing.connection.wait([alive])
+    os._exit(1)
+
+
+def together(
+    act: Callable[[Item], Answer], items: Sequence[Item], number: int, stop: Callable[[], None]
+) -> list[Answer]:
+    """Return what a function returns for every item, several at a time; the first error ends all.
+
+    Args:
+        act: Waits for other processes most of the time; it is called in threads.
+        items: What it is called with.
+        number: How many at a time.
+        stop: Makes calls under way end.
+    """
+    with concurrent.futures.ThreadPoolExecutor(number, "swath-scene") as threads:
+        futures = [threads.submit(act, item) for item in items]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            stop()
+            raise
+    return [future.result() for future in futures]
+
+
+class Worker:
+    """What a process keeps from task to task: the model, and the scene it is at.
+
+    Args:
+        run: The run's folder.
+    """
 
     def __init__(self, run: Path) -> None:
-        self.model = ready(load_model(run))
+        self._model = ready(load_model(run))
         self._key = ""
         self._stack = contextlib.ExitStack()
 
-    def opened(self, files: SceneFiles, reading: Reading) -> tuple[RasterScene, RasterReader]:
+    def compute(self, task: ChunkTask) -> ChunkValues:
+        """Return the values of a chunk.
+
+        Raises:
+            SceneError: The scene is damaged.
+        """
+        scene, reader = self._opened(task.scene, task.reading)
+        model, settings = self._model, task.settings
+        grid = WindowGrid(scene.height, scene.width, model.size, settings.stride, settings.edges)
+        tile = read_tile(reader, scene, model, grid, task.chunk)
+        return predict_windows(tile, model, grid, task.chunk, settings, batch_size=task.batch_size)
+
+    def _opened(self, files: SceneFiles, reading: Reading) -> tuple[RasterScene, RasterReader]:
         key = repr((files, reading))  # text, because NaN differs from itself
         if self._key != key:
-            self._stack.close()
             self._key = ""
-            scene = RasterScene(files.paths, self.model.contract, reading, files.bands)
+            self._stack.close()
+            scene = RasterScene(files.paths, self._model.contract, reading, files.bands)
             self._scene, self._reader = scene, self._stack.enter_context(scene.reading())
             self._key = key
         return self._scene, self._reader
 
 
-_worker: _Worker | None = None
+_worker: Worker | None = None
 
 
 def _start_worker(run: Path, threads: int) -> None:
     global _worker  # noqa: PLW0603 - one for the process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _worker = _Worker(run)
+    _worker = Worker(run)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _compute(task: _Task) -> None:
+def _compute(task: ChunkTask, work: WorkFolder) -> None:
     if _worker is None:
         raise RunError("This process was not started as a worker of a map.")
-    scene, reader = _worker.opened(task.scene, task.reading)
-    model = _worker.model
-    grid = WindowGrid(scene.height, scene.width, model.size, task.settings.stride, task.settings.edges)
-    tile = read_tile(reader, scene, model, grid, task.chunk)
-    task.work.write(
-        task.chunk, predict_windows(tile, model, grid, task.chunk, task.settings, batch_size=task.batch_size)
-    )
+    work.write(task.chunk, _worker.compute(task))

@@ -22,7 +22,7 @@ from swath.files import write_json, writing
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.windows import ChunkValues
 
-__all__ = ["WorkFolder", "differences", "file_fingerprint"]
+__all__ = ["WorkFolder", "differences", "file_fingerprint", "file_samples"]
 
 WHOLE_BYTES: Final = 2**28
 """Files up to this size are known by all their bytes; of larger ones the time of change and samples are taken."""
@@ -236,6 +236,26 @@ def file_fingerprint(paths: Sequence[Path]) -> str:
                     continue
                 digest.update(known.st_mtime_ns.to_bytes(8, "little"))
                 for place in np.linspace(0, known.st_size - _SAMPLE, 256).astype(np.int64).tolist():
+                    file.seek(place)
+                    digest.update(file.read(_SAMPLE))
+        except OSError as error:
+            raise SceneError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()
+
+
+def file_samples(paths: Sequence[Path]) -> str:
+    """Return a hash of files' sizes and of a few samples: whether another machine sees the same files.
+
+    Raises:
+        SceneError: A file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest.update(size.to_bytes(8, "little"))
+                for place in np.linspace(0, max(0, size - _SAMPLE), 16).astype(np.int64).tolist():
                     file.seek(place)
                     digest.update(file.read(_SAMPLE))
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from swath.errors import ContractError, InputError, RunError, SceneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swath.mapping.cluster import Cluster
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
     from swath.mapping.progress import MapBar
@@ -89,9 +91,22 @@ class MapSummary:
         return table.sort_values("scene", key=lambda names: names.map(order), ignore_index=True)
 
     def __str__(self) -> str:
-        """Return the table, the notes, the files and the folder as text."""
-        lines = [self.table.to_string(index=False, float_format=lambda value: f"{value:,.1f}", na_rep="")]
-        lines += [f"{entry.name}: {note}" for entry in self.maps for note in entry.notes]
+        """Return the table, why scenes were skipped, the notes, the files and the folder as text."""
+        table = self.table
+        reasons = table.pop("skipped")
+        lines = [
+            table[reasons == ""].to_string(index=False, float_format=lambda value: f"{value:,.1f}", na_rep="")
+        ]
+        lines += [f"skipped {entry.name}: {entry.skipped}" for entry in self.maps if entry.skipped]
+        said: dict[str, list[str]] = {}
+        for entry in self.maps:
+            for note in entry.notes:
+                said.setdefault(note, []).append(entry.name)
+        # A thousand scenes of one sensor have the same note.
+        lines += [
+            f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}"
+            for note, names in said.items()
+        ]
         mapped = next((entry for entry in self.maps if entry.files), None)
         if mapped:
             names = [path.name.removeprefix(mapped.name) for path in mapped.files.values()]
@@ -118,13 +133,15 @@ def map_scenes(
     batch_size: int = 64,
     tile: int = 1024,
     workers: int = 1,
+    ray: str | None = None,
     restart: bool = False,
 ) -> MapSummary:
     """Map whole scenes of any size with a trained run.
 
     The model sees windows of its own size, ``stride`` pixels apart; windows that overlap are blended. A killed map
     goes on where it was when the same call is made again, and its files are the same bytes. How much goes through
-    the model at a time (``batch_size``, ``tile``, ``workers``) changes memory and speed, not the map.
+    the model at a time (``batch_size``, ``tile``) and who computes (``workers``, ``ray``) change memory and speed, not
+    the map.
 
     The name is ``map_scenes`` because ``map`` is Python's; on the command line it is ``swath map``.
 
@@ -151,7 +168,9 @@ def map_scenes(
         crs: Coordinate system to map in, such as ``EPSG:32632``; the scene's own if None.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
-        workers: Processes.
+        workers: Processes on this machine.
+        ray: ``HOST:PORT`` of a Ray cluster that computes instead, or ``auto`` for the one this machine belongs to;
+            its machines have to see the scenes under the same paths. Only for clusters that you trust.
         restart: Throw away work and maps of another run, scene or setting instead of refusing.
 
     Returns:
@@ -162,6 +181,8 @@ def map_scenes(
         SceneError: The only scene cannot be mapped. (Of several, those that cannot are skipped, with the reason.)
         RunError: The run is not finished; or work of another job is there and ``restart`` is False.
         OutputError: ``out`` cannot be written, or the disk is too small.
+        MissingExtraError: ``ray`` is given and Ray is not installed.
+        SwathError: The cluster cannot be joined, or one of its machines lacks a scene or has other versions.
 
     Example:
         >>> import tempfile, swath
@@ -222,20 +243,30 @@ def map_scenes(
         tile,
         restart,
     )
-    maps: list[SceneMap] = []
-    machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
+    machinery: Machinery | Cluster
+    if ray is not None:
+        from swath.mapping.cluster import Cluster
+
+        if workers != 1:
+            raise InputError(
+                "workers are processes on this machine, and ray computes on a cluster; give one of them."
+            )
+        machinery = Cluster(ray, opened.folder, batch_size=batch_size)
+    else:
+        machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
     with closing(machinery), MapBar(len(found)) as bar:
-        for scene in found:
+
+        def one(scene: SceneFiles) -> SceneMap:
             try:
-                maps.append(_map_scene(scene, model.contract, model.size, job, machinery, bar))
+                entry = _map_scene(scene, model.contract, model.size, job, machinery, bar)
             except (SceneError, ContractError, RunError, InputError) as error:
                 if len(found) == 1:
                     raise
-                maps.append(SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error)))
-            bar.end(
-                scene.name,
-                (maps[-1].skipped and f"skipped: {maps[-1].skipped}") or f"{maps[-1].seconds:.1f} s",
-            )
+                entry = SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error))
+            bar.end(scene.name, f"skipped: {entry.skipped}" if entry.skipped else f"{entry.seconds:.1f} s")
+            return entry
+
+        maps = machinery.each(one, found)
     if all(entry.skipped for entry in maps):
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
@@ -253,12 +284,18 @@ class _Job:
 
 
 def _map_scene(
-    files: SceneFiles, contract: BandContract, size: int, job: _Job, machinery: Machinery, bar: MapBar
+    files: SceneFiles,
+    contract: BandContract,
+    size: int,
+    job: _Job,
+    machinery: Machinery | Cluster,
+    bar: MapBar,
 ) -> SceneMap:
-    from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
+    from swath.mapping.companions import companion_bytes
+    from swath.mapping.finish import finish_map
     from swath.mapping.grid import WindowGrid
-    from swath.mapping.naming import job_stamp, product_paths
-    from swath.mapping.products import Place, bytes_needed, check_space, write_products
+    from swath.mapping.naming import product_paths
+    from swath.mapping.products import bytes_needed, check_space
     from swath.mapping.raster import RasterScene
     from swath.mapping.windows import tile_pixels
     from swath.mapping.work import WorkFolder, file_fingerprint
@@ -280,14 +317,19 @@ def _map_scene(
             chunks = grid.chunks(work.tile, *((shared.context, shared.stride) if shared else ()))
             missing = [chunk for chunk in chunks if not work.has(chunk)]
             bar.start(files.name, len(chunks), len(chunks) - len(missing))
-            machinery.compute(files, scene, grid, missing, settings, job.reading, work, bar.step)
-            place = Place(grid, scene.transform, scene.crs)
-            tags = {"SWATH_JOB": json.dumps(content)}
-            areas = write_products(job.folder, files.name, place, work, contract, settings, tags)
-            finished = FinishedRasters(
-                job.folder, files.name, files.paths, place, contract, settings, areas, job_stamp(content)
+            machinery.compute(
+                files,
+                scene,
+                grid,
+                missing,
+                settings,
+                job.reading,
+                work,
+                functools.partial(bar.step, files.name),
             )
-            write_companions(finished, work.folder)
+            areas = machinery.finish(
+                finish_map, job.folder, files, job.reading, settings, contract, size, work, content
+            )
             work.remove()
         windows = sum(_windows(chunk) for chunk in missing)
     ground = areas.pop("", math.nan)
