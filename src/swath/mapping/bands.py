@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swath.errors import ContractError, InputError
-from swath.mapping.header import RasterFile
+from swath.mapping.header import PixelGrid, RasterFile
 from swath.scenes.contract import BandContract
 
 __all__ = ["BandMapping", "Reading", "map_bands"]
@@ -25,6 +25,7 @@ class Reading:
         nodata: Stored number that marks pixels without data (NaN is allowed), ``"none"`` if nothing does; None to
             believe the files.
         crs: Coordinate system to map in, such as ``"EPSG:32632"``; that of the files if empty.
+        grid: Pixels to map on, such as another scene's; those that follow from the files and the model if None.
 
     Raises:
         InputError: A number is not finite, or a scale is 0.
@@ -35,6 +36,7 @@ class Reading:
     offset: tuple[float, ...] = ()
     nodata: float | str | None = None
     crs: str = ""
+    grid: PixelGrid | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from swath.errors import InputError, SceneError, SwathError
@@ -14,7 +15,7 @@ from swath.mapping.header import look
 from swath.mapping.products import is_map
 from swath.scenes.folder import Folder, is_image
 
-__all__ = ["gather_scenes"]
+__all__ = ["gather_pair", "gather_scenes"]
 
 _RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
 
@@ -65,6 +66,50 @@ def gather_scenes(where: Sequence[str | os.PathLike[str]], bands: Sequence[str])
             )
         seen[scene.name] = scene
     return scenes
+
+
+def gather_pair(
+    scenes: Sequence[str | os.PathLike[str]],
+    before: str | os.PathLike[str] | None,
+    after: str | os.PathLike[str] | None,
+    bands: Sequence[str],
+) -> list[SceneFiles]:
+    """Find the two scenes to compare.
+
+    Args:
+        scenes: Other scenes; there must be none.
+        before: A file, or a folder or pattern with the one-band files of one scene.
+        after: The same.
+        bands: Names of bands to look for in file names.
+
+    Returns:
+        Both, with different names: of the same name, each with its folder's name before it.
+
+    Raises:
+        SceneError: A file or folder does not exist.
+        InputError: One is missing, is not one scene, or is the same as the other.
+    """
+    if before is None or after is None or scenes:
+        raise InputError(
+            "To map what changed, name two scenes and no others: swath map RUN --before A.tif --after B.tif "
+            "--out FOLDER."
+        )
+    pair = []
+    for option, where in (("before", before), ("after", after)):
+        found = gather_scenes([where], bands)
+        if len(found) > 1:
+            raise InputError(
+                f"--{option} {os.fspath(where)} holds {len(found)} scenes ({found[0].name}, {found[1].name}, ...); "
+                f"name one."
+            )
+        pair += found
+    if pair[0].paths == pair[1].paths:
+        raise InputError(f"--before and --after are both {pair[0].paths[0]}; name scenes of two dates.")
+    if pair[0].name == pair[1].name:
+        pair = [replace(one, name=f"{one.paths[0].parent.name}-{one.name}") for one in pair]
+        if pair[0].name == pair[1].name:
+            raise InputError(f"{pair[0].paths[0]} and {pair[1].paths[0]} have the same name; rename one.")
+    return pair
 
 
 def _files(item: str) -> list[Path]:

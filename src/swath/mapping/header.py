@@ -20,10 +20,29 @@ from swath.errors import InputError, SceneError
 from swath.scenes.geotiff import RASTER_ERRORS, data_bands, header, opened
 from swath.scenes.images import file_kind
 
-__all__ = ["RasterFile", "bounds", "look", "metres_per_degree", "place", "scaled"]
+__all__ = ["PixelGrid", "RasterFile", "bounds", "look", "metres_per_degree", "place", "scaled"]
 
 BLOCK_BYTES: Final = 2**29
 """Largest block (tile or strip) of a file that is decoded, in bytes."""
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """Where pixels lie.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        transform: Pixel corner to CRS units.
+        crs: Coordinate system.
+        gsd_m: Root of a pixel's area at the centre, in metres.
+    """
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS
+    gsd_m: float
 
 
 @dataclass(frozen=True)

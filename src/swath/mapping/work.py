@@ -212,7 +212,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         mine, theirs = before.get(key), json.loads(json.dumps(now.get(key)))
         if mine == theirs:
             continue
-        if key in ("model", "scene"):
+        if key in ("model", "scene", "before", "after"):
             found.append(f"the {key} has changed")
         else:
             found.append(f"{key} was {mine!r} and is now {theirs!r}")

@@ -18,13 +18,15 @@ from swath.errors import ContractError, InputError, RunError, SceneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
     from swath.mapping.progress import MapBar
-    from swath.mapping.work import WorkFolder
+    from swath.mapping.settings import MapSettings
     from swath.scenes.contract import BandContract
+    from swath.tasks.change import ChangeMap
 
-__all__ = ["MapSummary", "SceneMap", "map_scenes"]
+__all__ = ["MapJob", "MapSummary", "SceneMap", "map_scenes"]
 
 FORMAT = 1
 """Changes when the same scene, model and settings would give another map."""
@@ -62,10 +64,12 @@ class MapSummary:
     Args:
         folder: Where the maps are.
         maps: One entry for each scene, in the order given.
+        change: What changed between two dates, if that was asked for.
     """
 
     folder: Path
     maps: list[SceneMap]
+    change: ChangeMap | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -96,12 +100,13 @@ class MapSummary:
         if mapped:
             names = [path.name.removeprefix(mapped.name) for path in mapped.files.values()]
             lines.append(f"files of each scene: SCENE{', '.join(names)}")
+        lines += [str(self.change)] if self.change else []
         return "\n".join([*lines, f"folder: {self.folder}"])
 
 
 def map_scenes(
     run: str | os.PathLike[str],
-    scenes: Sequence[str | os.PathLike[str]],
+    scenes: Sequence[str | os.PathLike[str]] = (),
     *,
     out: str | os.PathLike[str],
     stride: int | None = None,
@@ -114,6 +119,9 @@ def map_scenes(
     min_valid: float = 0.5,
     threshold: float = 0.5,
     crs: str | None = None,
+    before: str | os.PathLike[str] | None = None,
+    after: str | os.PathLike[str] | None = None,
+    change_confidence: float = 0.95,
     batch_size: int = 64,
     tile: int = 1024,
     workers: int = 1,
@@ -146,6 +154,10 @@ def map_scenes(
         min_valid: Share of a window's pixels that must be valid for it to count, in [0, 1].
         threshold: Probability from which a class is in the label map, where classes may hold together.
         crs: Coordinate system to map in, such as ``EPSG:32632``; the scene's own if None.
+        before: Instead of ``scenes``: a scene of the same ground as ``after``. Both are mapped on its pixels, and then
+            what changed between them.
+        after: The later scene.
+        change_confidence: Confidence from which a change counts, above 0 and up to 1.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
         workers: Processes.
@@ -174,9 +186,10 @@ def map_scenes(
     """
     from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery
-    from swath.mapping.gather import gather_scenes
+    from swath.mapping.gather import gather_pair, gather_scenes
     from swath.mapping.progress import MapBar
     from swath.mapping.settings import MapSettings
+    from swath.tasks.change import DateComparison
     from swath.training.run import load_run
 
     for option, value in (("batch_size", batch_size), ("tile", tile), ("workers", workers)):
@@ -190,9 +203,11 @@ def map_scenes(
     reading = Reading(
         _words(bands), _numbers(scale, "scale"), _numbers(offset, "offset"), _nodata(nodata), crs or ""
     )
-    found = gather_scenes(scenes, reading.bands or model.contract.names)
+    names = reading.bands or model.contract.names
+    paired = before is not None or after is not None
+    found = gather_pair(scenes, before, after, names) if paired else gather_scenes(scenes, names)
     folder = Path(out)
-    job = _Job(
+    job = MapJob(
         folder,
         {
             "format": FORMAT,
@@ -215,14 +230,16 @@ def map_scenes(
         tile,
         restart,
     )
+    dates = DateComparison(found, model.contract, model.size, job, change_confidence) if paired else None
+    jobs = dates.jobs if dates else [job] * len(found)
     maps: list[SceneMap] = []
     machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
     with closing(machinery), MapBar(len(found)) as bar:
-        for scene in found:
+        for scene, its_job in zip(found, jobs, strict=True):
             try:
-                maps.append(_map_scene(scene, model.contract, model.size, job, machinery, bar))
+                maps.append(_map_scene(scene, model.contract, model.size, its_job, machinery, bar))
             except (SceneError, ContractError, RunError, InputError) as error:
-                if len(found) == 1:
+                if len(found) == 1 or dates:
                     raise
                 maps.append(SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error)))
             bar.end(
@@ -232,23 +249,37 @@ def map_scenes(
     if all(entry.skipped for entry in maps):
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
-    return MapSummary(folder, maps)
+    return MapSummary(folder, maps, dates.compare() if dates else None)
 
 
 @dataclass(frozen=True)
-class _Job:
+class MapJob:
+    """What maps of scenes have in common.
+
+    Args:
+        folder: Where they go.
+        content: What they depend on beside the scene, plain JSON values by name.
+        settings: How they are made.
+        reading: How scenes are read.
+        tile: Pixels along a side of what is read at a time.
+        restart: Whether to start over.
+        reserve: Bytes of disk that will be needed after this map.
+    """
+
     folder: Path
     content: dict[str, Any]
-    settings: Any
-    reading: Any
+    settings: MapSettings
+    reading: Reading
     tile: int
     restart: bool
+    reserve: int = 0
 
 
 def _map_scene(
-    files: SceneFiles, contract: BandContract, size: int, job: _Job, machinery: Machinery, bar: MapBar
+    files: SceneFiles, contract: BandContract, size: int, job: MapJob, machinery: Machinery, bar: MapBar
 ) -> SceneMap:
     from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
+    from swath.mapping.existing import existing
     from swath.mapping.grid import WindowGrid
     from swath.mapping.naming import job_stamp, product_paths
     from swath.mapping.products import Place, bytes_needed, check_space, write_products
@@ -262,10 +293,11 @@ def _map_scene(
     grid = WindowGrid(scene.height, scene.width, size, settings.stride, settings.edges)
     content = {**job.content, "scene": file_fingerprint(files.paths)}
     work = WorkFolder(job.folder / f".{files.name}.work", content, job.tile)
-    areas, windows = _finished(job, files, content, work), 0
+    products = product_paths(job.folder, files.name)
+    areas, windows = None if job.restart else existing(products, content, work, "AREA_HA"), 0
     if areas is None:
         many = len(contract.classes), contract.exclusive
-        needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many)
+        needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many) + job.reserve
         check_space(job.folder, work.folder, needed)
         with work.held(restart=job.restart):
             chunks = grid.chunks(tile_pixels(work.tile, len(contract.names)))
@@ -283,43 +315,7 @@ def _map_scene(
         windows = sum(_windows(chunk) for chunk in missing)
     ground = areas.pop("", math.nan)
     seconds = time.perf_counter() - started if windows else 0.0
-    products = product_paths(job.folder, files.name)
     return SceneMap(files.name, products, areas, ground, seconds, windows, "", tuple(scene.notes))
-
-
-def _finished(
-    job: _Job, files: SceneFiles, content: dict[str, Any], work: WorkFolder
-) -> dict[str, float] | None:
-    """Return the areas of a map that is there already, or None; raise if another one is in the way."""
-    from swath.mapping.naming import RASTERS, file_stamp, job_stamp, product_paths
-    from swath.mapping.products import read_tags
-    from swath.mapping.work import differences
-
-    there = {kind: path for kind, path in product_paths(job.folder, files.name).items() if path.exists()}
-    if job.restart or not there or work.is_of_this_job():
-        return None
-    areas: dict[str, float] = {}
-    for kind, path in there.items():
-        try:
-            if kind in RASTERS:
-                entries = read_tags(path)
-                areas = json.loads(entries["AREA_HA"])
-                changed = differences(json.loads(entries["SWATH_JOB"]), content)
-            else:
-                stamp = file_stamp(path)
-                if not stamp:
-                    raise ValueError
-                changed = [] if stamp == job_stamp(content) else ["another scene, model or setting"]
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{path} exists and is no map of swath. Name another --out, or --restart to replace it."
-            ) from error
-        if changed:
-            raise RunError(
-                f"{path} is the map of another job: {'; '.join(changed)}. Name another --out, or --restart "
-                f"to replace it."
-            )
-    return areas if len(there) == len(product_paths(job.folder, files.name)) else None
 
 
 def _windows(chunk: Chunk) -> int:
