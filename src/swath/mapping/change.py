@@ -7,8 +7,8 @@ With the probability ``a`` of a class before and ``b`` after, in a cell:
   (1 - that)`` for the whole set. An unsure model makes it large, whether anything changed or not.
 - *confidence*: the smallest probability of one certain change that agrees with both dates, however their errors depend
   on each other (the Fréchet bound ``P(A and B) >= P(A) + P(B) - 1``): ``a[from] + b[to] - 1`` for the most probable
-  classes from and to if they differ, else 0; ``|b - a|`` for each class that may hold together with others, and the
-  largest of them for the set. It is small where either date is unsure.
+  classes from and to, and 0 if they can be the same; ``|b - a|`` for each class that may hold together with others,
+  and the largest of them for the set. It is small where either date is unsure.
 
 A change counts if its confidence reaches a level. The expected number of false ones among them is then at most the
 sum of ``1 - confidence``, if the probabilities of each date are calibrated.
@@ -169,7 +169,8 @@ def changes_between(
     # Each probability was rounded for itself, so the sums miss 1 by a little.
     sums = [np.maximum(values.sum(axis=0, dtype=np.int64), 1) / ONE for values in (before, after)]
     old, new = before.argmax(axis=0), after.argmax(axis=0)
-    bound = np.maximum(before.max(axis=0).astype(np.int32) + after.max(axis=0) - ONE, 0)
-    confidence = np.where(old == new, 0, bound)
+    most = before.max(axis=0), after.max(axis=0)
+    same = ((before == most[0]) & (after == most[1])).any(axis=0)
+    confidence = np.where(same, 0, np.maximum(most[0].astype(np.int32) + most[1] - ONE, 0))
     probability = 1 - agreement / sums[0] / sums[1]
     return Changes(probability[None], confidence[None], (1 + old * len(before) + new)[None])

@@ -27,8 +27,8 @@ from swath.mapping.products import LABEL_NODATA, SCALE, SCALED_NODATA
 
 __all__ = ["change_bytes", "change_colour", "write_change"]
 
-LONGEST: Final = 1000
-"""Pixels along the longer side of the picture, at most."""
+LONGEST: Final = 800
+"""Pixels along the longer side of the map in the picture, at most; it is drawn with more, so that none is left out."""
 
 _SAME: Final = (217, 217, 217)
 _COLUMNS: Final = {"ha": "hectares", "cells": "cells", "false_cells_at_most": "false_cells"}

@@ -123,6 +123,8 @@ def finished(path: Path) -> Iterator[Any]:
     try:
         with rasterio.Env(**options), rasterio.open(path, driver="GTiff") as raster:
             yield raster
+    except SwathError:
+        raise
     except RASTER_ERRORS as error:
         raise OutputError(
             f"{path} cannot be read again: {error}. Delete it and call the same command again."
