@@ -28,6 +28,8 @@ MOST_BANDS: Final = 12
 """Bands that are compared, at most."""
 DISTINCT: Final = 12.0
 """The offset's peak must stand this many standard deviations above the rest; unrelated scenes reach 10."""
+ALONE: Final = 1.5
+"""It must be so many times as high as any other; ground that repeats itself, such as like fields, has several."""
 
 _PATCH_PIXELS: Final = 512
 _BYTES: Final = 2**27
@@ -147,8 +149,8 @@ def offset_between(
     surface = fft.ifft2(total).real
     row, column = np.unravel_index(surface.argmax(), surface.shape)
     rolled = np.roll(surface, (8 - row, 8 - column), (0, 1))
-    rest = rolled[17:] if height > width else rolled[:, 17:]
-    if not rest.size or not surface.max() - rest.mean() > DISTINCT * rest.std():
+    rest = np.concatenate([rolled[17:].ravel(), rolled[:17, 17:].ravel()])
+    if not (rest.size and surface.max() > DISTINCT * rest.std() and surface.max() > ALONE * rest.max()):
         return None
     steps = np.arange(-1, 1.01, 0.05)
     rows, columns = _signed(row, height) + steps, _signed(column, width) + steps
