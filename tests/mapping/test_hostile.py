@@ -82,7 +82,7 @@ def test_virtual_rasters_reach_neither_a_server_nor_another_file_nor_python(
                     path,
                     tmp_path / "maps",
                     SceneError,
-                    r"is not an image.*\(VRT\) and the like are refused",
+                    r"is a virtual raster \(VRT\), which names other files.*--allow-vrt",
                 )
     assert asked == []
     assert not (tmp_path / "ran").exists()

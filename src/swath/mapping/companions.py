@@ -14,6 +14,7 @@ from rasterio.enums import Resampling
 
 from swath.files import writing
 from swath.mapping.cog import finished
+from swath.mapping.header import Source
 from swath.mapping.naming import product_paths
 from swath.mapping.products import Place
 from swath.mapping.settings import MapSettings
@@ -39,7 +40,7 @@ class FinishedRasters:
 
     folder: Path
     name: str
-    sources: tuple[Path, ...]
+    sources: tuple[Source, ...]
     place: Place
     contract: BandContract
     settings: MapSettings

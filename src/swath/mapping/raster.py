@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from rasterio.windows import Window
 
 from swath.errors import InputError, SceneError
 from swath.mapping.bands import BandMapping, Reading, map_bands
-from swath.mapping.header import PixelGrid, RasterFile, bounds, look, scaled
+from swath.mapping.header import PixelGrid, RasterFile, Source, bounds, look, openable, scaled
 from swath.scenes.contract import BandContract
 from swath.scenes.geotiff import RASTER_ERRORS, opened
 
@@ -64,7 +63,7 @@ class RasterScene:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         contract: BandContract,
         reading: Reading | None = None,
         names: Sequence[str] = (),
@@ -104,7 +103,9 @@ class RasterScene:
             parts = []
             for layer in self._layers:
                 file = layer.file
-                raster = stack.enter_context(opened(file.path, file.driver, str(file.path), whole=False))
+                raster = stack.enter_context(
+                    opened(openable(file.path), file.driver, str(file.path), whole=False)
+                )
                 if layer.resampling is not None:
                     raster = stack.enter_context(self._warped(raster, layer))
                 parts.append((layer, raster))

@@ -122,6 +122,8 @@ def map_scenes(
     before: str | os.PathLike[str] | None = None,
     after: str | os.PathLike[str] | None = None,
     change_confidence: float = 0.95,
+    allow_remote: bool = False,
+    allow_vrt: bool = False,
     batch_size: int = 64,
     tile: int = 1024,
     workers: int = 1,
@@ -158,6 +160,9 @@ def map_scenes(
             what changed between them.
         after: The later scene.
         change_confidence: Confidence from which a change counts, above 0 and up to 1.
+        allow_remote: Open scenes on servers (``https://``, ``http://``, ``s3://``), too.
+        allow_vrt: Open virtual rasters (VRT), too, if they are plain ones of GeoTIFF and JPEG 2000 files in their own
+            folder or below.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
         workers: Processes.
@@ -186,7 +191,7 @@ def map_scenes(
     """
     from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery
-    from swath.mapping.gather import gather_pair, gather_scenes
+    from swath.mapping.gather import Allowed, gather_pair, gather_scenes
     from swath.mapping.progress import MapBar
     from swath.mapping.settings import MapSettings
     from swath.tasks.change import DateComparison
@@ -205,7 +210,12 @@ def map_scenes(
     )
     names = reading.bands or model.contract.names
     paired = before is not None or after is not None
-    found = gather_pair(scenes, before, after, names) if paired else gather_scenes(scenes, names)
+    allowed = Allowed(allow_remote, allow_vrt)
+    found = (
+        gather_pair(scenes, before, after, names, allowed)
+        if paired
+        else gather_scenes(scenes, names, allowed)
+    )
     folder = Path(out)
     job = MapJob(
         folder,
@@ -280,12 +290,13 @@ def _map_scene(
 ) -> SceneMap:
     from swath.mapping.companions import FinishedRasters, companion_bytes, write_companions
     from swath.mapping.existing import existing
+    from swath.mapping.fingerprint import file_fingerprint
     from swath.mapping.grid import WindowGrid
     from swath.mapping.naming import job_stamp, product_paths
     from swath.mapping.products import Place, bytes_needed, check_space, write_products
     from swath.mapping.raster import RasterScene
     from swath.mapping.windows import tile_pixels
-    from swath.mapping.work import WorkFolder, file_fingerprint
+    from swath.mapping.work import WorkFolder
 
     started = time.perf_counter()
     scene = RasterScene(files.paths, contract, job.reading, files.bands)
