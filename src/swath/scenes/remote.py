@@ -76,6 +76,7 @@ class RemoteFile:
             "GDAL_HTTP_LOW_SPEED_TIME": "60",
             "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
             "GDAL_HTTP_MAX_RETRY": "3",
+            "GDAL_HTTP_RETRY_DELAY": "1",
             "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
         }
 
