@@ -1,11 +1,8 @@
 """Virtual rasters: plain ones are mapped if that is allowed by name; of the others GDAL never sees anything."""
 
-import http.server
 import os
 import re
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +14,6 @@ import rasterio.shutil
 import swath
 from swath.errors import RunError, SceneError
 from swath.mapping.virtual import SIZE_LIMIT, VirtualFile
-
-
-@pytest.fixture
-def requests() -> Iterator[tuple[str, list[str]]]:
-    """A server that answers nothing and counts who asked."""
-    asked: list[str] = []
-
-    class Listener(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def stack(make: Any, folder: Path, pixels: np.ndarray) -> str:
