@@ -1,6 +1,9 @@
 """Small runs and scenes that the maps' tests share."""
 
+import http.server
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,30 @@ def linear_run(tmp_path: Path) -> Path:
 def scene(tmp_path: Path) -> Path:
     """A scene of 200 x 230 px that fits the models of these tests."""
     return Make.reflectance(tmp_path / "scene.tif", noise(200, 230))
+
+
+@pytest.fixture
+def requests() -> Iterator[tuple[str, list[str]]]:
+    """A server that answers nothing and counts who asked."""
+    asked: list[str] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def by_hand(

@@ -1,9 +1,6 @@
 """Broken and hostile rasters: one clear message, nothing written, no server asked, no other file read."""
 
-import http.server
 import struct
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +14,30 @@ from swath.errors import ContractError, InputError, OutputError, SceneError, Swa
 
 
 def refused(
-    run: Path, scene: Path | str, out: Path, error: type[SwathError], message: str, **options: Any
+    run: Path,
+    scene: Path | str,
+    out: Path,
+    error: type[SwathError],
+    message: str,
+    *,
+    started: bool = False,
+    **options: Any,
 ) -> None:
-    with pytest.raises(error, match=message):
+    """Map a scene that is refused: one line says why, and nothing is written (or nothing but work, once started)."""
+    with pytest.raises(error, match=message) as caught:
         swath.map_scenes(run, [scene], out=out, **{"stride": 16, **options})
-    assert not out.exists() or not [path for path in out.iterdir() if not path.name.startswith(".")]
-
-
-@pytest.fixture
-def requests() -> Iterator[tuple[str, list[str]]]:
-    """A server that answers nothing and counts who asked."""
-    asked: list[str] = []
-
-    class Listener(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    assert "\n" not in str(caught.value)
+    assert not list(out.glob("[!.]*")) if started else not out.exists()
 
 
 def virtual(source: str, kind: str = "") -> str:
+    """Return a virtual raster with a plain source, a Python pixel function, or the bytes of a file as its pixels."""
+    if kind == "raw":
+        return (
+            '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1" '
+            f'subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="0">{source}</SourceFilename><ImageOffset>0'
+            "</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>4</LineOffset></VRTRasterBand></VRTDataset>"
+        )
     function = (
         "<PixelFunctionType>run</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
         "<PixelFunctionCode><![CDATA[open('ran', 'w')]]></PixelFunctionCode>"
@@ -73,8 +62,8 @@ def test_virtual_rasters_reach_neither_a_server_nor_another_file_nor_python(
     address, asked = requests
     monkeypatch.chdir(tmp_path)
     for name in ("named.tif", "plain.vrt"):
-        for source in (f"/vsicurl/{address}/a.tif", f"{address}/a.tif", str(scene)):
-            for kind in ("", "python"):
+        for source in (f"/vsicurl/{address}/a.tif", f"{address}/a.tif", str(scene), "/etc/passwd"):
+            for kind in ("", "python", "raw"):
                 path = tmp_path / name
                 path.write_text(virtual(source, kind))
                 refused(
@@ -82,7 +71,7 @@ def test_virtual_rasters_reach_neither_a_server_nor_another_file_nor_python(
                     path,
                     tmp_path / "maps",
                     SceneError,
-                    r"is not an image.*\(VRT\) and the like are refused",
+                    r"is a virtual raster \(VRT\), which names other files.*--allow-vrt",
                 )
     assert asked == []
     assert not (tmp_path / "ran").exists()
@@ -188,7 +177,7 @@ def test_a_block_that_is_damaged_in_the_middle(
         content[at : at + 4] = struct.pack("<I", len(content) - size // 2)
         path.write_bytes(content)
     message = r"scene\.tif is damaged or cut short in rows \d+ to \d+ and columns"
-    refused(linear_run, path, tmp_path / "maps", SceneError, message, tile=64)
+    refused(linear_run, path, tmp_path / "maps", SceneError, message, tile=64, started=True)
     # What could be read is kept for when the file is repaired under the same name; it then counts as another scene.
     assert list((tmp_path / "maps" / ".scene.work").glob("*.safetensors"))
 
@@ -258,6 +247,32 @@ def test_mixed_number_types_and_complex_numbers(make: Any, tmp_path: Path, linea
     assert swath.map_scenes(linear_run, bands, out=tmp_path / "maps", stride=16).maps[0].name == "x"
     path = make.scene(tmp_path / "complex.tif", np.ones((3, 64, 64), np.complex64))
     refused(linear_run, path, tmp_path / "other", SceneError, "complex numbers")
+    # In one file they are one, even if each has a size of its own.
+    for tag, values in ((258, (16, 8, 16)), (339, (1, 3, 2))):
+        path = plain(make, tmp_path / f"{tag}.tif")
+        edit_tag(path, tag, struct.pack("<3H", *values))
+        refused(
+            linear_run,
+            path,
+            tmp_path / "other",
+            SceneError,
+            rf"{tag}\.tif starts like a TIFF file but cannot",
+        )
+
+
+def test_files_of_one_scene_that_do_not_overlap(make: Any, tmp_path: Path, linear_run: Path) -> None:
+    for number, band in enumerate(make.BANDS):
+        grid = rasterio.Affine(10, 0, 500_000 + 1_000_000 * (number == 2), 0, -10, 5_100_000)
+        pixels = make.noise(100, 100, bands=1)
+        make.scene(
+            tmp_path / "split" / f"x_{band}.tif",
+            pixels,
+            transform=grid,
+            scales=(1e-4,),
+            units=("reflectance",),
+        )
+    message = r"x_B02\.tif and .*x_B04\.tif do not overlap; files of one scene show the same ground"
+    refused(linear_run, tmp_path / "split", tmp_path / "maps", SceneError, message)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +300,11 @@ def test_pictures_have_no_place(tmp_path: Path, linear_run: Path) -> None:
 
 def test_zero_size(make: Any, tmp_path: Path, linear_run: Path) -> None:
     path = plain(make, tmp_path / "scene.tif")
-    edit_tag(path, 257, struct.pack("<I", 0))
-    refused(linear_run, path, tmp_path / "maps", SceneError, r"scene\.tif")
+    for tag in (257, 256):
+        edit_tag(path, tag, struct.pack("<I", 0))
+        refused(
+            linear_run, path, tmp_path / "maps", SceneError, r"scene\.tif (starts like a TIFF|has no pixels)"
+        )
 
 
 def test_wrong_bands(make: Any, tmp_path: Path, linear_run: Path) -> None:
@@ -318,5 +336,10 @@ def test_a_model_without_sense(make: Any, tmp_path: Path, scene: Path) -> None:
     model = make.model()
     model.head.weight.data[:] = 3e38  # finite, but its products are not
     refused(
-        make.run(tmp_path / "broken", model), scene, tmp_path / "maps", RunError, "not finite on this scene"
+        make.run(tmp_path / "broken", model),
+        scene,
+        tmp_path / "maps",
+        RunError,
+        "not finite on this scene",
+        started=True,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swath.errors import ContractError, InputError
-from swath.mapping.header import RasterFile
+from swath.mapping.header import PixelGrid, RasterFile
 from swath.scenes.contract import BandContract
 
 __all__ = ["BandMapping", "Reading", "map_bands"]
@@ -25,6 +25,7 @@ class Reading:
         nodata: Stored number that marks pixels without data (NaN is allowed), ``"none"`` if nothing does; None to
             believe the files.
         crs: Coordinate system to map in, such as ``"EPSG:32632"``; that of the files if empty.
+        grid: Pixels to map on, such as another scene's; those that follow from the files and the model if None.
 
     Raises:
         InputError: A number is not finite, or a scale is 0.
@@ -35,6 +36,28 @@ class Reading:
     offset: tuple[float, ...] = ()
     nodata: float | str | None = None
     crs: str = ""
+    grid: PixelGrid | None = None
+
+    @classmethod
+    def of_words(
+        cls, bands: str | None, scale: str | None, offset: str | None, nodata: str | None, crs: str | None
+    ) -> Reading:
+        """Return what was typed: names and numbers with commas between; None for what the files say.
+
+        Raises:
+            InputError: A number is none.
+
+        Example:
+            >>> Reading.of_words("B04, B03", "1e-4", None, "none", None).scale
+            (0.0001,)
+        """
+        marks: float | str | None = nodata
+        if nodata is not None and nodata != "none":
+            try:
+                marks = float(nodata)
+            except ValueError as error:
+                raise InputError(f"nodata is {nodata!r}; expected a number, nan or none.") from error
+        return cls(_words(bands), _numbers(scale, "scale"), _numbers(offset, "offset"), marks, crs or "")
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -151,3 +174,16 @@ def _for_each(values: tuple[float, ...], count: int, what: str) -> tuple[float, 
             f"{len(values)} values of {what} were given; expected one, or one for each of {count} bands."
         )
     return values * count if len(values) == 1 else values
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in (text or "").split(","))))
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in _words(text))
+    except ValueError as error:
+        raise InputError(
+            f"{option} is {text!r}; expected a number, or one for each of the model's bands with commas between."
+        ) from error

@@ -30,11 +30,12 @@ import torch
 from swath.errors import InputError, MissingExtraError, SceneError, SwathError
 from swath.mapping.bands import Reading
 from swath.mapping.compute import ChunkTask, Processes, SceneFiles, Worker, together
+from swath.mapping.fingerprint import file_samples
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.raster import RasterScene
 from swath.mapping.settings import MapSettings
 from swath.mapping.windows import ChunkValues
-from swath.mapping.work import WorkFolder, file_samples
+from swath.mapping.work import WorkFolder
 
 __all__ = ["Cluster"]
 

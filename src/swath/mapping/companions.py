@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.enums import Resampling
 
-from swath.errors import OutputError
 from swath.files import writing
+from swath.mapping.cog import finished
+from swath.mapping.header import Source
 from swath.mapping.naming import product_paths
 from swath.mapping.products import Place
 from swath.mapping.settings import MapSettings
 from swath.scenes.contract import BandContract
-from swath.scenes.geotiff import RASTER_ERRORS
 
 __all__ = ["FinishedRasters", "companion_bytes", "thumbnail_shape", "write_companions"]
-
-_CACHE_MB: Final = 256
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class FinishedRasters:
 
     folder: Path
     name: str
-    sources: tuple[Path, ...]
+    sources: tuple[Source, ...]
     place: Place
     contract: BandContract
     settings: MapSettings
@@ -55,26 +52,13 @@ class FinishedRasters:
         """Every file of the map by kind."""
         return product_paths(self.folder, self.name)
 
-    @contextlib.contextmanager
-    def opened(self, kind: str) -> Iterator[Any]:
-        """Yield one of the rasters.
+    def opened(self, kind: str) -> AbstractContextManager[Any]:
+        """Return one of the rasters, opened.
 
         Raises:
             OutputError: It cannot be read.
         """
-        path = self.paths[kind]
-        options = {
-            "GDAL_PAM_ENABLED": "NO",
-            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-            "GDAL_CACHEMAX": _CACHE_MB,
-        }
-        try:
-            with rasterio.Env(**options), rasterio.open(path, driver="GTiff") as raster:
-                yield raster
-        except RASTER_ERRORS as error:
-            raise OutputError(
-                f"{path} cannot be read again: {error}. Delete it and call the same command again."
-            ) from error
+        return finished(self.paths[kind])
 
     def thumbnails(self, shape: tuple[int, int]) -> Iterator[npt.NDArray[np.uint16]]:
         """Yield the stored probability of each class in turn, averaged to a small size.

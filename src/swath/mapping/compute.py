@@ -21,6 +21,7 @@ from swath.encoders import SceneModel
 from swath.errors import RunError, SwathError
 from swath.mapping.bands import Reading
 from swath.mapping.grid import Chunk, WindowGrid
+from swath.mapping.header import Source
 from swath.mapping.raster import RasterReader, RasterScene
 from swath.mapping.settings import MapSettings
 from swath.mapping.windows import ChunkValues, Tile, predict_windows, read_tile
@@ -44,7 +45,7 @@ class SceneFiles:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     bands: tuple[str, ...] = ()
 
 

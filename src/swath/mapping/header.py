@@ -17,13 +17,49 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from swath.errors import InputError, SceneError
+from swath.mapping.virtual import VirtualFile, is_virtual
 from swath.scenes.geotiff import RASTER_ERRORS, data_bands, header, opened
 from swath.scenes.images import file_kind
+from swath.scenes.remote import RemoteFile
 
-__all__ = ["RasterFile", "bounds", "look", "metres_per_degree", "place", "scaled"]
+__all__ = [
+    "PixelGrid",
+    "RasterFile",
+    "Source",
+    "bounds",
+    "look",
+    "metres_per_degree",
+    "openable",
+    "place",
+    "scaled",
+]
+
+Source = Path | RemoteFile | VirtualFile
+"""A raster: a local file, or one of the kinds that have to be allowed by name."""
 
 BLOCK_BYTES: Final = 2**29
 """Largest block (tile or strip) of a file that is decoded, in bytes."""
+
+_DRIVERS: Final = ("GTiff", "JP2OpenJPEG")
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """Where pixels lie.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        transform: Pixel corner to CRS units.
+        crs: Coordinate system.
+        gsd_m: Root of a pixel's area at the centre, in metres.
+    """
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS
+    gsd_m: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +86,7 @@ class RasterFile:
         alpha: Number of the alpha band, 0 if there is none.
     """
 
-    path: Path
+    path: Source
     driver: str
     names: tuple[str, ...]
     described: bool
@@ -69,11 +105,20 @@ class RasterFile:
     alpha: int
 
 
-def look(path: Path, nodata: float | str | None = None) -> RasterFile:
+def openable(source: Source) -> Path | bytes | RemoteFile:
+    """Return what GDAL may open.
+
+    Raises:
+        SceneError: It is a virtual raster that is not plain.
+    """
+    return source.checked()[0] if isinstance(source, VirtualFile) else source
+
+
+def look(path: Source, nodata: float | str | None = None) -> RasterFile:
     """Read and check a raster's header.
 
     Args:
-        path: An existing local file.
+        path: An existing file.
         nodata: Stored number of pixels without data instead of what the file says; ``"none"`` for nothing;
             None to believe the file.
 
@@ -85,21 +130,8 @@ def look(path: Path, nodata: float | str | None = None) -> RasterFile:
         InputError: ``nodata`` cannot occur in the file.
     """
     where = str(path)
-    try:
-        with path.open("rb") as file:
-            driver = file_kind(file, where)
-    except OSError as error:
-        if isinstance(error, SceneError):
-            raise
-        raise SceneError(f"{where} cannot be opened: {error.strerror or error}.") from error
-    if driver == "Pillow":
-        driver = "PNG or JPEG"
-    if driver not in ("GTiff", "JP2OpenJPEG"):
-        raise SceneError(
-            f"{where} is a {driver} file, which holds no place on the ground. Maps are made of GeoTIFF and JPEG 2000; "
-            f"`swath predict` takes pictures."
-        )
-    with opened(path, driver, where, whole=False) as raster:
+    driver = _driver(path, where)
+    with opened(openable(path), driver, where, whole=False) as raster:
         _check_blocks(raster, driver, path)
         found = header(raster, where)
         _check_place(raster, where)
@@ -162,7 +194,49 @@ def metres_per_degree(latitude: Any) -> tuple[Any, Any]:
     return np.pi / 180 * a * np.cos(phi) / root, np.pi / 180 * a * (1 - e2) / root**3
 
 
-def _check_blocks(raster: Any, driver: str, path: Path) -> None:
+def _driver(path: Source, where: str) -> str:
+    """Return the one driver that may open a file."""
+    if isinstance(path, VirtualFile):
+        return "VRT"
+    if isinstance(path, RemoteFile):
+        return _remote_driver(path, where)
+    if is_virtual(path):
+        raise SceneError(
+            f"{where} is a virtual raster (VRT), which names other files to read. If you trust it, allow it with "
+            f"--allow-vrt."
+        )
+    try:
+        with path.open("rb") as file:
+            driver = file_kind(file, where)
+    except OSError as error:
+        if isinstance(error, SceneError):
+            raise
+        raise SceneError(f"{where} cannot be opened: {error.strerror or error}.") from error
+    if driver == "Pillow":
+        driver = "PNG or JPEG"
+    if driver not in _DRIVERS:
+        raise SceneError(
+            f"{where} is a {driver} file, which holds no place on the ground. Maps are made of GeoTIFF and JPEG 2000; "
+            f"`swath predict` takes pictures."
+        )
+    return driver
+
+
+def _remote_driver(path: RemoteFile, where: str) -> str:
+    """Return the driver that opens a file on a server: its beginning cannot be read without one."""
+    reasons = []
+    for driver in _DRIVERS:
+        try:
+            with opened(path, driver, where, whole=False):
+                return driver
+        except SceneError as error:
+            reasons.append(str(error))
+    raise SceneError(
+        f"{reasons[0]} Check the address, and that the server answers requests for parts of a file; or download it."
+    )
+
+
+def _check_blocks(raster: Any, driver: str, path: Source) -> None:
     """Raise if the header promises more than the file can hold or memory can take."""
     # By the first band alone: asking about each of many bands takes long.
     height, width = raster.block_shapes[0]
@@ -176,7 +250,7 @@ def _check_blocks(raster: Any, driver: str, path: Path) -> None:
         )
     blocks = -(-raster.height // height) * -(-raster.width // width) * (1 if pixel else raster.count)
     # A TIFF holds an address for each block, even one that was left empty.
-    if driver == "GTiff" and path.stat().st_size < 4 * blocks:
+    if driver == "GTiff" and isinstance(path, Path) and path.stat().st_size < 4 * blocks:
         raise SceneError(
             f"{path} is cut short: its header says {raster.width} x {raster.height} px and {raster.count} bands in "
             f"{blocks} blocks, but the file has {path.stat().st_size} bytes. Copy or download it again."

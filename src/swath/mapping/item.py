@@ -23,11 +23,13 @@ from shapely.geometry import mapping, shape
 from swath.files import write_json
 from swath.mapping.colours import class_colours
 from swath.mapping.companions import FinishedRasters
-from swath.mapping.header import look, place
+from swath.mapping.header import Source, look, openable, place
 from swath.mapping.naming import RASTERS
 from swath.mapping.products import LABEL_NODATA, SCALE, SCALED_NODATA, label_type
 from swath.mapping.quick_look import cell_metres
+from swath.mapping.virtual import VirtualFile
 from swath.scenes.geotiff import RASTER_ERRORS, opened
+from swath.scenes.remote import RemoteFile
 
 __all__ = ["acquired", "footprint", "write_item"]
 
@@ -39,6 +41,11 @@ _EXTENSIONS: Final = (
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
 )
 _COG: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
+_MEDIA_TYPES: Final = {
+    "GTiff": "image/tiff; application=geotiff",
+    "JP2OpenJPEG": "image/jp2",
+    "VRT": "application/xml",
+}
 _ASSETS: Final[dict[str, tuple[str, str, list[str]]]] = {
     "probability": ("Probability of each class", _COG, ["data"]),
     "labels": ("Most likely class, or classes above the threshold", _COG, ["data"]),
@@ -132,11 +139,11 @@ def footprint(transform: Affine, height: int, width: int, crs: CRS) -> dict[str,
     return dict(mapping(polygons))
 
 
-def acquired(sources: Sequence[Path]) -> dict[str, Any]:
+def acquired(sources: Sequence[Source]) -> dict[str, Any]:
     """Return when a scene was taken, as the fields of a STAC item.
 
-    A date in the file's name comes first, then the file's own, then when the file was last changed; which of them it
-    was is said. A date without a time is the whole day.
+    A date in the file's name comes first, then the file's own, then when the file was last changed (of one on a server
+    that is not known); which of them it was is said. A date without a time is the whole day.
 
     Example:
         >>> acquired([Path("T33_20190416_B04.tif")])["start_datetime"]
@@ -156,11 +163,19 @@ def acquired(sources: Sequence[Path]) -> dict[str, Any]:
                     "swath:datetime_from": "file name",
                 }
     file = sources[0]
-    with opened(file, look(file, "none").driver, str(file), whole=False) as raster:
+    with opened(openable(file), look(file, "none").driver, str(file), whole=False) as raster:
         written = re.findall(r"\d+", str(raster.tags().get("TIFFTAG_DATETIME", "")))
     if len(written) == 6 and (moment := _moment(*map(int, written))):
         return {"datetime": moment, "swath:datetime_from": "TIFFTAG_DATETIME"}
-    changed = dt.datetime.fromtimestamp(int(file.stat().st_mtime), dt.UTC)
+    if isinstance(file, RemoteFile):
+        return {
+            "datetime": None,
+            "start_datetime": "0001-01-01T00:00:00Z",
+            "end_datetime": "9999-12-31T23:59:59Z",
+            "swath:datetime_from": "not known",
+        }
+    local = file.path if isinstance(file, VirtualFile) else file
+    changed = dt.datetime.fromtimestamp(int(local.stat().st_mtime), dt.UTC)
     return {"datetime": f"{changed:%Y-%m-%dT%H:%M:%SZ}", "swath:datetime_from": "last change of the file"}
 
 
@@ -242,7 +257,10 @@ def _identifier(name: str, value: int) -> str:
     return plain if plain == name else f"{plain or 'class'}-{value}"
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _relative(path: Source, folder: Path) -> str:
+    if isinstance(path, RemoteFile):
+        return str(path)
+    path = path.path if isinstance(path, VirtualFile) else path
     try:
         relative = os.path.relpath(path.resolve(), folder.resolve())
     except ValueError:  # another drive: no relative path leads there
@@ -251,5 +269,5 @@ def _relative(path: Path, folder: Path) -> str:
     return quote(relative if relative.startswith("..") else f"./{relative}")
 
 
-def _media_type(source: Path) -> str:
-    return "image/jp2" if look(source, "none").driver == "JP2OpenJPEG" else "image/tiff; application=geotiff"
+def _media_type(source: Source) -> str:
+    return _MEDIA_TYPES[look(source, "none").driver]

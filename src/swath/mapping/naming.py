@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["RASTERS", "SUFFIXES", "file_stamp", "job_stamp", "product_paths"]
+__all__ = [
+    "CHANGE_SUFFIXES",
+    "RASTERS",
+    "SUFFIXES",
+    "change_paths",
+    "file_stamp",
+    "job_stamp",
+    "product_paths",
+]
 
 RASTERS: Final = ("probability", "labels", "uncertainty")
 SUFFIXES: Final = {
@@ -22,6 +30,14 @@ SUFFIXES: Final = {
 }
 """Every file of a map by kind, in the order they are written."""
 
+CHANGE_SUFFIXES: Final = {
+    "change": ".change.tif",
+    "changed": ".changed.tif",
+    "table": ".changed.csv",
+    "picture": ".changed.png",
+}
+"""The files of a change between two maps."""
+
 _STAMP: Final = re.compile(rb"swath-job-[0-9a-f]{32}")
 _SEARCHED: Final = 2**16
 
@@ -29,6 +45,11 @@ _SEARCHED: Final = 2**16
 def product_paths(folder: Path, name: str) -> dict[str, Path]:
     """Return where each file of a scene's map is, by kind."""
     return {kind: folder / f"{name}{suffix}" for kind, suffix in SUFFIXES.items()}
+
+
+def change_paths(folder: Path, before: str, after: str) -> dict[str, Path]:
+    """Return where each file of the change between two maps is, by kind."""
+    return {kind: folder / f"{before}--{after}{suffix}" for kind, suffix in CHANGE_SUFFIXES.items()}
 
 
 def job_stamp(job: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,21 +15,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.shutil
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from swath.errors import OutputError, SwathError
-from swath.files import writing
+from swath.errors import OutputError
 from swath.mapping.blend import Blender
+from swath.mapping.cog import block_edge, drafted, publish
 from swath.mapping.colours import class_colours
 from swath.mapping.grid import WindowGrid
 from swath.mapping.header import metres_per_degree, place, scaled
-from swath.mapping.naming import RASTERS, file_stamp
+from swath.mapping.naming import CHANGE_SUFFIXES, RASTERS, SUFFIXES, file_stamp
 from swath.mapping.settings import MapSettings
 from swath.mapping.windows import usable_windows
 from swath.mapping.work import WorkFolder
@@ -52,8 +49,6 @@ SCALE: Final = 1e-4
 """Probability and uncertainty are stored as whole numbers of this size."""
 SCALED_NODATA: Final = 65535
 LABEL_NODATA: Final = 255
-
-_BYTES_IN_BLOCK: Final = 2**24
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ def write_products(
     """
     grid, classes = where.grid, len(contract.classes)
     blender = Blender(grid, settings.blend)
-    edge = _block_edge(classes)
+    edge = block_edge(classes)
     area = np.zeros(classes + 1)
     with contextlib.ExitStack() as stack:
         drafts = {kind: stack.enter_context(_draft(work, kind, where, contract)) for kind in RASTERS}
@@ -154,7 +149,8 @@ def write_products(
         for kind, draft in drafts.items():
             _describe(draft, kind, contract, written)
     for kind in RASTERS:
-        _publish(work, kind, folder / f"{name}.{kind}.tif", _block_edge(classes))
+        target = folder / f"{name}.{kind}.tif"
+        publish(_draft_path(work, kind), target, block_edge(classes), codes=kind == "labels")
     return areas
 
 
@@ -169,16 +165,10 @@ def read_tags(path: Path) -> dict[str, str]:
 
 def is_map(path: Path) -> bool:
     """Say whether a file is a map that swath made."""
+    rasters = tuple(suffix for suffix in (SUFFIXES | CHANGE_SUFFIXES).values() if suffix.endswith(".tif"))
     if path.suffix == ".tif":
-        return path.name.endswith(tuple(f".{kind}.tif" for kind in RASTERS)) and "SWATH_JOB" in read_tags(
-            path
-        )
+        return path.name.endswith(rasters) and "SWATH_JOB" in read_tags(path)
     return bool(file_stamp(path))
-
-
-def _block_edge(classes: int) -> int:
-    """Return the edge of a file's blocks, in which all classes lie together."""
-    return next((edge for edge in (512, 256) if edge * edge * 2 * classes <= _BYTES_IN_BLOCK), 128)
 
 
 def _labels(
@@ -215,43 +205,23 @@ def _scaled(values: npt.NDArray[np.float32], seen: npt.NDArray[np.bool_]) -> npt
     return np.where(seen, whole, SCALED_NODATA).astype(np.uint16)
 
 
-@contextlib.contextmanager
-def _draft(work: WorkFolder, kind: str, where: Place, contract: BandContract) -> Iterator[Any]:
-    """Yield a tiled raster in the work folder, to be filled."""
+def _draft(work: WorkFolder, kind: str, where: Place, contract: BandContract) -> AbstractContextManager[Any]:
+    """Return a tiled raster in the work folder, to be filled."""
     classes = len(contract.classes)
-    height, width = where.grid.cells
     dtype, nodata = "uint16", SCALED_NODATA
     count = {"probability": classes, "labels": 1 if contract.exclusive else classes, "uncertainty": 1}[kind]
     if kind == "labels":
         dtype, nodata = label_type(classes) if contract.exclusive else ("uint8", LABEL_NODATA)
-    edge = _block_edge(classes)
-    path = _draft_path(work, kind)
-    try:
-        with (
-            rasterio.Env(GDAL_PAM_ENABLED="NO"),
-            rasterio.open(
-                path,
-                "w",
-                driver="GTiff",
-                height=height,
-                width=width,
-                count=count,
-                dtype=dtype,
-                nodata=nodata,
-                crs=where.crs,
-                transform=where.cell_transform,
-                tiled=True,
-                blockxsize=edge,
-                blockysize=edge,
-                interleave="pixel",
-                bigtiff="if_safer",
-            ) as raster,
-        ):
-            yield raster
-    except SwathError:
-        raise
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise _cannot(path, error) from error
+    return drafted(
+        _draft_path(work, kind),
+        shape=where.grid.cells,
+        count=count,
+        dtype=dtype,
+        nodata=nodata,
+        crs=where.crs,
+        transform=where.cell_transform,
+        edge=block_edge(classes),
+    )
 
 
 def _describe(raster: Any, kind: str, contract: BandContract, tags: Mapping[str, str]) -> None:
@@ -277,29 +247,6 @@ def _draft_path(work: WorkFolder, kind: str) -> Path:
     return work.folder / f"{kind}.tif"
 
 
-def _publish(work: WorkFolder, kind: str, target: Path, edge: int) -> None:
-    """Copy a draft into its final form and move it to its place."""
-    draft, copy = _draft_path(work, kind), work.folder / f"{kind}.cog.tif"
-    try:
-        with rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            rasterio.shutil.copy(
-                draft,
-                copy,
-                driver="COG",
-                COMPRESS="DEFLATE",
-                PREDICTOR="YES" if kind != "labels" else "NO",
-                BLOCKSIZE=edge,
-                # A mean label means nothing: the most frequent one stands for its neighbours.
-                OVERVIEW_RESAMPLING=(Resampling.mode if kind == "labels" else Resampling.average).name,
-                BIGTIFF="IF_SAFER",
-            )
-    except RASTER_ERRORS as error:
-        raise _cannot(target, error) from error
-    draft.unlink()
-    with writing(target, folder=work.folder) as temporary:
-        copy.replace(temporary)
-
-
 def check_space(folder: Path, work: Path, needed: int) -> None:
     """Raise if a map would not fit on the disk.
 
@@ -314,10 +261,3 @@ def check_space(folder: Path, work: Path, needed: int) -> None:
             f"The map needs up to {needed / 2**30:.2f} GiB in {folder} while it is made; {free / 2**30:.2f} GiB are "
             f"free. Make room, choose another --out, or a larger --stride."
         )
-
-
-def _cannot(path: Path, error: Exception) -> OutputError:
-    return OutputError(
-        f"Cannot write {path}: {error}. Check free space and permissions of {path.parent}; the work so far is kept, "
-        f"and the same command goes on with it."
-    )

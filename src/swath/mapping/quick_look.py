@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,10 @@ from swath.mapping.companions import FinishedRasters, thumbnail_shape
 from swath.mapping.header import metres_per_degree, place
 from swath.mapping.products import SCALE, SCALED_NODATA, Place
 
-__all__ = ["LONGEST", "cell_metres", "round_length", "top_class", "write_quick_look"]
+if TYPE_CHECKING:
+    from swath.mapping.change import ChangeSummary, DatePair
+
+__all__ = ["LONGEST", "cell_metres", "draw_changes", "round_length", "top_class", "write_quick_look"]
 
 LONGEST: Final = 1000
 """Pixels along the longer side of the map in the picture, at most."""
@@ -45,10 +49,56 @@ def write_quick_look(rasters: FinishedRasters, path: Path) -> None:
     image = colours[top]
     if not rasters.contract.exclusive:
         image[(top >= 0) & (probability < rasters.settings.threshold)] = _NONE
+    words = (
+        "most likely class"
+        if rasters.contract.exclusive
+        else f"the most likely class where one reaches {rasters.settings.threshold:g}; ground counts for each it holds"
+    )
+    entries, more = _legend(rasters)
+    above = f"{len(rasters.contract.classes)} classes, largest first" if more else None
+    _save(path, rasters.stamp, rasters.place, image, rasters.name, words, entries, above)
+
+
+def draw_changes(
+    pair: DatePair, summary: ChangeSummary, codes: npt.NDArray[np.int32], stamp: str, path: Path
+) -> None:
+    """Draw what changed between two maps as a PNG.
+
+    Args:
+        pair: The maps.
+        summary: What changed.
+        codes: (rows, columns, 2) number of the change, 0 for none and -1 where there is no data, and its band.
+        stamp: What the picture carries.
+        path: Where to.
+    """
+    from swath.mapping.change_products import change_colour
+
+    kinds, which = np.unique(codes.reshape(-1, 2), axis=0, return_inverse=True)
+    special = {0: _NONE, -1: (1.0, 1.0, 1.0)}
+    colours = [special.get(code) or _share(change_colour(pair, code, band)) for code, band in kinds.tolist()]
+    image = np.array(colours)[which.reshape(codes.shape[:2])]
+    entries = [
+        Patch(
+            facecolor=_share(change_colour(pair, change.code, change.band)),
+            label=f"{shortened(str(change), 32)}  {change.hectares:,.4g} ha",
+        )
+        for change in summary.changes[:MOST_CLASSES]
+    ]
+    entries.append(Patch(facecolor=_NONE, label="no significant change"))
+    entries.append(Patch(facecolor="white", edgecolor="#999999", label="no data on a date"))
+    above = (
+        f"{len(summary.changes)} kinds of change, largest first"
+        if len(summary.changes) > MOST_CLASSES
+        else None
+    )
+    words = f"changes with a confidence of at least {pair.level:g}"
+    _save(path, stamp, pair.place, image, f"{pair.before} to {pair.after}", words, entries, above)
+
+
+def _save(path: Path, stamp: str, *drawn: Any) -> None:
     with mpl.rc_context({"font.size": 9, "text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in a script the font lacks
-        figure = _draw(rasters, image)
-        figure.savefig(path, format="png", dpi=120, metadata={"Software": None, "Comment": rasters.stamp})
+        _draw(*drawn).savefig(path, format="png", dpi=120, metadata={"Software": None, "Comment": stamp})
 
 
 def top_class(
@@ -89,12 +139,18 @@ def round_length(longest: float) -> float:
     )
 
 
-def _draw(rasters: FinishedRasters, image: npt.NDArray[np.float64]) -> Figure:
-    cells, (cell_width, cell_height) = rasters.place.grid.cells, cell_metres(rasters.place)
+def _draw(
+    where: Place,
+    image: npt.NDArray[np.float64],
+    name: str,
+    words: str,
+    entries: Sequence[Patch],
+    above_entries: str | None,
+) -> Figure:
+    cells, (cell_width, cell_height) = where.grid.cells, cell_metres(where)
     width_m, height_m = cells[1] * cell_width, cells[0] * cell_height
     # A map much longer than wide would leave no room for its names.
     wide, high = (max(1.6, _INCHES * side / max(width_m, height_m)) for side in (width_m, height_m))
-    entries, more = _legend(rasters)
     left, below, above, beside = 0.3, 0.75, 0.75, 3.4
     tall = max(high, 0.21 * (len(entries) + 2))
     figure = Figure(figsize=(left + wide + beside, below + tall + above), facecolor="white")
@@ -103,14 +159,7 @@ def _draw(rasters: FinishedRasters, image: npt.NDArray[np.float64]) -> Figure:
     axes.imshow(image, extent=(0, width_m, height_m, 0), interpolation="nearest", aspect="equal")
     axes.set(xticks=[], yticks=[])
     top = below + tall
-    words = (
-        "most likely class"
-        if rasters.contract.exclusive
-        else f"the most likely class where one reaches {rasters.settings.threshold:g}; ground counts for each it holds"
-    )
-    figure.text(
-        left / size[0], (top + 0.45) / size[1], shortened(rasters.name, 70), fontsize=12, weight="bold"
-    )
+    figure.text(left / size[0], (top + 0.45) / size[1], shortened(name, 70), fontsize=12, weight="bold")
     figure.text(left / size[0], (top + 0.18) / size[1], words, color="#444444")
     figure.legend(
         handles=entries,
@@ -118,11 +167,11 @@ def _draw(rasters: FinishedRasters, image: npt.NDArray[np.float64]) -> Figure:
         bbox_to_anchor=((left + wide + 0.1) / size[0], top / size[1]),
         borderaxespad=0,
         frameon=False,
-        title=f"{len(rasters.contract.classes)} classes, largest first" if more else None,
+        title=above_entries,
         alignment="left",
     )
     _scale_bar(axes, width_m, height_m, high)
-    _north(axes, rasters.place, high, wide)
+    _north(axes, where, high, wide)
     return figure
 
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from rasterio.windows import Window
 
 from swath.errors import InputError, SceneError
 from swath.mapping.bands import BandMapping, Reading, map_bands
-from swath.mapping.header import RasterFile, bounds, look, scaled
+from swath.mapping.header import PixelGrid, RasterFile, Source, bounds, look, openable, scaled
 from swath.scenes.contract import BandContract
 from swath.scenes.geotiff import RASTER_ERRORS, opened
 
@@ -64,7 +63,7 @@ class RasterScene:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         contract: BandContract,
         reading: Reading | None = None,
         names: Sequence[str] = (),
@@ -79,7 +78,10 @@ class RasterScene:
         self.notes: list[str] = [*self.mapping.notes]
         self._check_together([files[number] for number in used], reading)
         finest = min((files[number] for number in used), key=lambda file: file.gsd_m)
-        self._place(finest, contract.gsd_m, reading.crs)
+        if reading.grid is not None:
+            self._adopt(reading.grid)
+        else:
+            self._place(finest, contract.gsd_m, reading.crs)
         self._layers = [self._layer(files[number], number) for number in used]
 
     height: int
@@ -87,6 +89,11 @@ class RasterScene:
     transform: Affine
     crs: CRS
     gsd_m: float
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The pixels it is read on."""
+        return PixelGrid(self.height, self.width, self.transform, self.crs, self.gsd_m)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[RasterReader]:
@@ -96,7 +103,9 @@ class RasterScene:
             parts = []
             for layer in self._layers:
                 file = layer.file
-                raster = stack.enter_context(opened(file.path, file.driver, str(file.path), whole=False))
+                raster = stack.enter_context(
+                    opened(openable(file.path), file.driver, str(file.path), whole=False)
+                )
                 if layer.resampling is not None:
                     raster = stack.enter_context(self._warped(raster, layer))
                 parts.append((layer, raster))
@@ -134,6 +143,10 @@ class RasterScene:
                     f"{first.path} and {other.path} do not overlap; files of one scene show the same ground. Map "
                     f"them as separate scenes, each with all bands."
                 )
+
+    def _adopt(self, grid: PixelGrid) -> None:
+        self.height, self.width, self.transform = grid.height, grid.width, grid.transform
+        self.crs, self.gsd_m = grid.crs, grid.gsd_m
 
     def _place(self, finest: RasterFile, wanted_m: float | None, crs: str) -> None:
         """Choose the grid: the finest file's, scaled to the model's ground sampling distance."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +15,12 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from swath.errors import OutputError, RunError, SceneError
+from swath.errors import OutputError, RunError
 from swath.files import write_json, writing
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.windows import ChunkValues
 
-__all__ = ["WorkFolder", "differences", "file_fingerprint", "file_samples"]
-
-WHOLE_BYTES: Final = 2**28
-"""Files up to this size are known by all their bytes; of larger ones the time of change and samples are taken."""
-
-_SAMPLE: Final = 2**16
+__all__ = ["WorkFolder", "differences"]
 
 
 class WorkFolder:
@@ -212,55 +205,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         mine, theirs = before.get(key), json.loads(json.dumps(now.get(key)))
         if mine == theirs:
             continue
-        if key in ("model", "scene"):
+        if key in ("model", "scene", "before", "after"):
             found.append(f"the {key} has changed")
         else:
             found.append(f"{key} was {mine!r} and is now {theirs!r}")
     return found
-
-
-def file_fingerprint(paths: Sequence[Path]) -> str:
-    """Return a hash of files' content: all of it, or for very large files samples and the time of change.
-
-    Raises:
-        SceneError: A file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                known = os.fstat(file.fileno())
-                digest.update(known.st_size.to_bytes(8, "little"))
-                if known.st_size <= WHOLE_BYTES:
-                    digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-                    continue
-                digest.update(known.st_mtime_ns.to_bytes(8, "little"))
-                for place in np.linspace(0, known.st_size - _SAMPLE, 256).astype(np.int64).tolist():
-                    file.seek(place)
-                    digest.update(file.read(_SAMPLE))
-        except OSError as error:
-            raise SceneError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return digest.hexdigest()
-
-
-def file_samples(paths: Sequence[Path]) -> str:
-    """Return a hash of files' sizes and of a few samples: whether another machine sees the same files.
-
-    Raises:
-        SceneError: A file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                digest.update(size.to_bytes(8, "little"))
-                for place in np.linspace(0, max(0, size - _SAMPLE), 16).astype(np.int64).tolist():
-                    file.seek(place)
-                    digest.update(file.read(_SAMPLE))
-        except OSError as error:
-            raise SceneError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return digest.hexdigest()
 
 
 def _common(part: slice, wanted: slice) -> tuple[slice, slice] | None:

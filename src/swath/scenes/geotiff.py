@@ -20,6 +20,7 @@ from rasterio.warp import transform as transform_points
 
 from swath.errors import SceneError
 from swath.scenes.images import ImageHeader, band_names, check_size
+from swath.scenes.remote import RemoteFile
 
 __all__ = ["ENVIRONMENT", "RASTER_ERRORS", "common_coordinates", "data_bands", "header", "opened", "pixels"]
 
@@ -44,11 +45,13 @@ _opening = threading.Lock()
 
 
 @contextlib.contextmanager
-def opened(source: Path | bytes, driver: str, where: str, *, whole: bool = True) -> Iterator[Any]:
+def opened(
+    source: Path | bytes | RemoteFile, driver: str, where: str, *, whole: bool = True
+) -> Iterator[Any]:
     """Open a raster with a single driver.
 
     Args:
-        source: Path of an existing local file, or a file's whole content.
+        source: Path of an existing local file, a file's whole content, or a file on a server that may be asked.
         driver: The only GDAL driver that may open it.
         where: How to call it in messages.
         whole: Whether it is to be decoded at once; rasters of any size can be read in parts.
@@ -67,10 +70,16 @@ def opened(source: Path | bytes, driver: str, where: str, *, whole: bool = True)
                 if isinstance(source, bytes):
                     memory = stack.enter_context(MemoryFile(source))
                     raster = stack.enter_context(memory.open(driver=driver))
+                elif isinstance(source, RemoteFile):
+                    stack.enter_context(rasterio.Env(**source.environment))
+                    raster = stack.enter_context(rasterio.open(source.gdal_name, driver=driver))
                 else:
                     # Absolute, so that no name can read as one of GDAL's connection strings.
                     raster = stack.enter_context(rasterio.open(source.absolute(), driver=driver))
         except RASTER_ERRORS as error:
+            if isinstance(source, RemoteFile):  # the reason names it whole, with what may be secret
+                reason = str(error).replace(source.gdal_name, where).replace(source.address, where)
+                raise SceneError(f"{where} cannot be opened as {_NAMES[driver]}: {reason}.") from None
             raise SceneError(
                 f"{where} starts like a {_NAMES[driver]} file but cannot be opened: {error}. Copy or "
                 f"download it again, or leave it out."
@@ -81,7 +90,7 @@ def opened(source: Path | bytes, driver: str, where: str, *, whole: bool = True)
         yield raster
 
 
-_NAMES: Final = {"GTiff": "TIFF", "JP2OpenJPEG": "JPEG 2000", "PNG": "PNG", "JPEG": "JPEG"}
+_NAMES: Final = {"GTiff": "TIFF", "JP2OpenJPEG": "JPEG 2000", "PNG": "PNG", "JPEG": "JPEG", "VRT": "VRT"}
 
 
 def header(raster: Any, where: str) -> ImageHeader:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 import os
 import time
@@ -19,14 +18,16 @@ from swath.errors import ContractError, InputError, RunError, SceneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swath.mapping.bands import Reading
     from swath.mapping.cluster import Cluster
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
     from swath.mapping.progress import MapBar
-    from swath.mapping.work import WorkFolder
+    from swath.mapping.settings import MapSettings
     from swath.scenes.contract import BandContract
+    from swath.tasks.change import ChangeMap
 
-__all__ = ["MapSummary", "SceneMap", "map_scenes"]
+__all__ = ["MapJob", "MapSummary", "SceneMap", "map_scenes"]
 
 FORMAT = 1
 """Changes when the same scene, model and settings would give another map."""
@@ -64,10 +65,12 @@ class MapSummary:
     Args:
         folder: Where the maps are.
         maps: One entry for each scene, in the order given.
+        change: What changed between two dates, if that was asked for.
     """
 
     folder: Path
     maps: list[SceneMap]
+    change: ChangeMap | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -111,12 +114,13 @@ class MapSummary:
         if mapped:
             names = [path.name.removeprefix(mapped.name) for path in mapped.files.values()]
             lines.append(f"files of each scene: SCENE{', '.join(names)}")
+        lines += [str(self.change)] if self.change else []
         return "\n".join([*lines, f"folder: {self.folder}"])
 
 
 def map_scenes(
     run: str | os.PathLike[str],
-    scenes: Sequence[str | os.PathLike[str]],
+    scenes: Sequence[str | os.PathLike[str]] = (),
     *,
     out: str | os.PathLike[str],
     stride: int | None = None,
@@ -130,6 +134,11 @@ def map_scenes(
     threshold: float = 0.5,
     shared_features: bool = False,
     crs: str | None = None,
+    before: str | os.PathLike[str] | None = None,
+    after: str | os.PathLike[str] | None = None,
+    change_confidence: float = 0.95,
+    allow_remote: bool = False,
+    allow_vrt: bool = False,
     batch_size: int = 64,
     tile: int = 1024,
     workers: int = 1,
@@ -166,6 +175,13 @@ def map_scenes(
         shared_features: Run the convolutions once over all the ground instead of once for each window: several times
             faster where windows overlap much, and an approximation. For convolutional encoders with global pooling.
         crs: Coordinate system to map in, such as ``EPSG:32632``; the scene's own if None.
+        before: Instead of ``scenes``: a scene of the same ground as ``after``. Both are mapped on its pixels, and then
+            what changed between them.
+        after: The later scene.
+        change_confidence: Confidence from which a change counts, above 0 and up to 1.
+        allow_remote: Open scenes on servers (``https://``, ``http://``, ``s3://``), too.
+        allow_vrt: Open virtual rasters (VRT), too, if they are plain ones of GeoTIFF and JPEG 2000 files in their own
+            folder or below.
         batch_size: Windows at a time.
         tile: Pixels along a side of what is read at a time.
         workers: Processes on this machine.
@@ -198,10 +214,11 @@ def map_scenes(
     """
     from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery
-    from swath.mapping.gather import gather_scenes
+    from swath.mapping.gather import Allowed, gather_pair, gather_scenes
     from swath.mapping.progress import MapBar
     from swath.mapping.settings import MapSettings
     from swath.mapping.shared import SharedFeatures
+    from swath.tasks.change import DateComparison
     from swath.training.run import load_run
 
     for option, value in (("batch_size", batch_size), ("tile", tile), ("workers", workers)):
@@ -214,12 +231,17 @@ def map_scenes(
     settings = MapSettings(stride, blend, edges, min_valid, threshold, shared)
     if shared is not None:
         shared.check(stride)
-    reading = Reading(
-        _words(bands), _numbers(scale, "scale"), _numbers(offset, "offset"), _nodata(nodata), crs or ""
+    reading = Reading.of_words(bands, scale, offset, nodata, crs)
+    names = reading.bands or model.contract.names
+    paired = before is not None or after is not None
+    allowed = Allowed(allow_remote, allow_vrt)
+    found = (
+        gather_pair(scenes, before, after, names, allowed)
+        if paired
+        else gather_scenes(scenes, names, allowed)
     )
-    found = gather_scenes(scenes, reading.bands or model.contract.names)
     folder = Path(out)
-    job = _Job(
+    job = MapJob(
         folder,
         {
             "format": FORMAT,
@@ -243,6 +265,8 @@ def map_scenes(
         tile,
         restart,
     )
+    dates = DateComparison(found, model.contract, model.size, job, change_confidence) if paired else None
+    jobs = dates.jobs if dates else [job] * len(found)
     machinery: Machinery | Cluster
     if ray is not None:
         from swath.mapping.cluster import Cluster
@@ -256,49 +280,65 @@ def map_scenes(
         machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
     with closing(machinery), MapBar(len(found)) as bar:
 
-        def one(scene: SceneFiles) -> SceneMap:
+        def one(scene: tuple[SceneFiles, MapJob]) -> SceneMap:
+            files, its_job = scene
             try:
-                entry = _map_scene(scene, model.contract, model.size, job, machinery, bar)
+                entry = _map_scene(files, model.contract, model.size, its_job, machinery, bar)
             except (SceneError, ContractError, RunError, InputError) as error:
-                if len(found) == 1:
+                if len(found) == 1 or dates:
                     raise
-                entry = SceneMap(scene.name, {}, {}, math.nan, 0.0, 0, str(error))
-            bar.end(scene.name, f"skipped: {entry.skipped}" if entry.skipped else f"{entry.seconds:.1f} s")
+                entry = SceneMap(files.name, {}, {}, math.nan, 0.0, 0, str(error))
+            bar.end(files.name, f"skipped: {entry.skipped}" if entry.skipped else f"{entry.seconds:.1f} s")
             return entry
 
-        maps = machinery.each(one, found)
+        maps = machinery.each(one, list(zip(found, jobs, strict=True)))
     if all(entry.skipped for entry in maps):
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
-    return MapSummary(folder, maps)
+    return MapSummary(folder, maps, dates.compare() if dates else None)
 
 
 @dataclass(frozen=True)
-class _Job:
+class MapJob:
+    """What maps of scenes have in common.
+
+    Args:
+        folder: Where they go.
+        content: What they depend on beside the scene, plain JSON values by name.
+        settings: How they are made.
+        reading: How scenes are read.
+        tile: Pixels along a side of what is read at a time.
+        restart: Whether to start over.
+        reserve: Bytes of disk that will be needed after this map.
+    """
+
     folder: Path
     content: dict[str, Any]
-    settings: Any
-    reading: Any
+    settings: MapSettings
+    reading: Reading
     tile: int
     restart: bool
+    reserve: int = 0
 
 
 def _map_scene(
     files: SceneFiles,
     contract: BandContract,
     size: int,
-    job: _Job,
+    job: MapJob,
     machinery: Machinery | Cluster,
     bar: MapBar,
 ) -> SceneMap:
     from swath.mapping.companions import companion_bytes
+    from swath.mapping.existing import existing
+    from swath.mapping.fingerprint import file_fingerprint
     from swath.mapping.finish import finish_map
     from swath.mapping.grid import WindowGrid
     from swath.mapping.naming import product_paths
     from swath.mapping.products import bytes_needed, check_space
     from swath.mapping.raster import RasterScene
     from swath.mapping.windows import tile_pixels
-    from swath.mapping.work import WorkFolder, file_fingerprint
+    from swath.mapping.work import WorkFolder
 
     started = time.perf_counter()
     scene = RasterScene(files.paths, contract, job.reading, files.bands)
@@ -308,10 +348,11 @@ def _map_scene(
     content = {**job.content, "scene": file_fingerprint(files.paths)}
     tile = tile_pixels(job.tile, len(contract.names), shared)
     work = WorkFolder(job.folder / f".{files.name}.work", content, tile)
-    areas, windows = _finished(job, files, content, work), 0
+    products = product_paths(job.folder, files.name)
+    areas, windows = None if job.restart else existing(products, content, work, "AREA_HA"), 0
     if areas is None:
         many = len(contract.classes), contract.exclusive
-        needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many)
+        needed = bytes_needed(grid, *many) + companion_bytes(grid.cells, *many) + job.reserve
         check_space(job.folder, work.folder, needed)
         with work.held(restart=job.restart):
             chunks = grid.chunks(work.tile, *((shared.context, shared.stride) if shared else ()))
@@ -334,7 +375,6 @@ def _map_scene(
         windows = sum(_windows(chunk) for chunk in missing)
     ground = areas.pop("", math.nan)
     seconds = time.perf_counter() - started if windows else 0.0
-    products = product_paths(job.folder, files.name)
     notes = (
         *scene.notes,
         *(["Windows share feature maps, which is an approximation."] if shared else []),
@@ -342,62 +382,5 @@ def _map_scene(
     return SceneMap(files.name, products, areas, ground, seconds, windows, "", notes)
 
 
-def _finished(
-    job: _Job, files: SceneFiles, content: dict[str, Any], work: WorkFolder
-) -> dict[str, float] | None:
-    """Return the areas of a map that is there already, or None; raise if another one is in the way."""
-    from swath.mapping.naming import RASTERS, file_stamp, job_stamp, product_paths
-    from swath.mapping.products import read_tags
-    from swath.mapping.work import differences
-
-    there = {kind: path for kind, path in product_paths(job.folder, files.name).items() if path.exists()}
-    if job.restart or not there or work.is_of_this_job():
-        return None
-    areas: dict[str, float] = {}
-    for kind, path in there.items():
-        try:
-            if kind in RASTERS:
-                entries = read_tags(path)
-                areas = json.loads(entries["AREA_HA"])
-                changed = differences(json.loads(entries["SWATH_JOB"]), content)
-            else:
-                stamp = file_stamp(path)
-                if not stamp:
-                    raise ValueError
-                changed = [] if stamp == job_stamp(content) else ["another scene, model or setting"]
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{path} exists and is no map of swath. Name another --out, or --restart to replace it."
-            ) from error
-        if changed:
-            raise RunError(
-                f"{path} is the map of another job: {'; '.join(changed)}. Name another --out, or --restart "
-                f"to replace it."
-            )
-    return areas if len(there) == len(product_paths(job.folder, files.name)) else None
-
-
 def _windows(chunk: Chunk) -> int:
     return math.prod(piece.windows.stop - piece.windows.start for piece in chunk)
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, (word.strip() for word in (text or "").split(","))))
-
-
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in _words(text))
-    except ValueError as error:
-        raise InputError(
-            f"{option} is {text!r}; expected a number, or one for each of the model's bands with commas between."
-        ) from error
-
-
-def _nodata(text: str | None) -> float | str | None:
-    if text is None or text == "none":
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"nodata is {text!r}; expected a number, nan or none.") from error
