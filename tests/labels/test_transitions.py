@@ -13,8 +13,8 @@ from swath.labels.transitions import (
     check_said,
     check_transition,
     confusion_counts,
+    estimated_rows,
     read_transitions,
-    smoothed_rows,
     transition_shape,
 )
 
@@ -53,14 +53,66 @@ def test_the_overlap_shows_the_errors_that_were_simulated() -> None:
     from swath.randomness import stream
 
     simulated = class_rates(truth, 0.4, stream(7, "label draw", 0))
-    estimated = smoothed_rows(confusion_counts(given, 0)[1], 1.0)
+    estimated = estimated_rows(confusion_counts(given, 0)[1])
     np.testing.assert_allclose(estimated, simulated, atol=0.03)
     np.testing.assert_allclose(estimated.sum(axis=1), 1)
 
 
-def test_smoothing_is_a_number_of_scenes_and_empty_rows_say_nothing() -> None:
-    rows = smoothed_rows(np.array([[[8.0, 2.0], [0.0, 0.0]]]), 2.0)
-    np.testing.assert_allclose(rows, [[[9 / 12, 3 / 12], [0.5, 0.5]]])
+def drawn_counts(rates: np.ndarray, scenes: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return np.stack([random.multinomial(scenes, row) for row in rates]).astype(float)
+
+
+def test_rows_that_err_alike_are_estimated_from_all_of_them() -> None:
+    classes, scenes = 10, 21
+    alike = np.full((classes, classes), 0.5 / 9)
+    np.fill_diagonal(alike, 0.5)
+    differing = class_rates(
+        LabelTable.from_class_index(tuple("abcdefghij"), np.arange(10)), 0.5, np.random.default_rng(0)
+    )
+    for rates, at_most in ((alike, 0.3), (differing, 1.05)):
+        ours, plain = 0.0, 0.0
+        for seed in range(20):
+            counts = drawn_counts(rates, scenes, seed)
+            ours += np.abs(estimated_rows(counts) - rates).sum()
+            plain += np.abs(counts / scenes - rates).sum()
+        assert ours < at_most * plain
+
+
+def test_the_weight_of_what_rows_share_is_the_most_probable_one() -> None:
+    counts = drawn_counts(np.array([[0.9, 0.05, 0.05], [0.3, 0.6, 0.1], [0.1, 0.2, 0.7]]), 40, 0)
+    found, total = estimated_rows(counts), counts.sum()
+    share = (np.trace(counts) + 1 / 3) / (total + 1)
+    prior = np.full((3, 3), (1 - share) / 2) + (share - (1 - share) / 2) * np.eye(3)
+    # The weight that explains each entry: found = (count + a prior) / (row + a).
+    weight = (counts - found * counts.sum(axis=1, keepdims=True)) / (found - prior)
+    a = float(np.median(weight))
+    np.testing.assert_allclose(weight, a, rtol=1e-6)
+
+    def evidence(value: float) -> float:
+        # Row by row as a chain of single draws (Polya's urn), without any gamma function.
+        log = 0.0
+        for row, rates in zip(counts, prior, strict=True):
+            drawn = 0
+            for count, rate in zip(row, rates, strict=True):
+                for already in range(int(count)):
+                    log += np.log((value * rate + already) / (value + drawn))
+                    drawn += 1
+        return log
+
+    assert all(evidence(a) > evidence(other) for other in (0.5 * a, 0.9 * a, 1.1 * a, 2 * a))
+
+
+def test_rows_without_scenes_get_what_the_others_share_and_many_scenes_speak_for_themselves() -> None:
+    rows = estimated_rows(np.array([[80.0, 20.0, 0.0], [0.0, 0.0, 0.0], [10.0, 0.0, 90.0]]))
+    assert rows[1].argmax() == 1
+    assert 0.6 < rows[1, 1] < 0.9
+    assert (rows > 0).all()
+    many = np.array([[9e6, 1e6], [4e6, 6e6]])
+    np.testing.assert_allclose(estimated_rows(many), [[0.9, 0.1], [0.4, 0.6]], atol=1e-3)
+    both = estimated_rows(np.array([[[90.0, 10.0], [30.0, 70.0]], [[8.0, 2.0], [0.0, 0.0]]]))
+    np.testing.assert_allclose(both.sum(axis=-1), 1)
+    assert both[1, 1, 1] == pytest.approx(0.7, abs=0.02)  # from the other class' row for present
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ __all__ = [
     "check_said",
     "check_transition",
     "confusion_counts",
+    "estimated_rows",
     "read_transitions",
-    "smoothed_rows",
     "transition_shape",
 ]
 
@@ -72,26 +72,57 @@ def confusion_counts(labels: LabelTable, reliable: int) -> Floats:
     return counts
 
 
-def smoothed_rows(counts: Floats, smoothing: float) -> Floats:
-    """Return counts as probabilities in each row, after adding ``smoothing`` scenes spread evenly over the row.
+def estimated_rows(counts: Floats) -> Floats:
+    """Return a source's transition matrix from counts of what it said, drawn towards what its rows have in common.
 
-    A row without any count becomes uniform: it says nothing.
+    Each row gets ``a`` scenes of a prior beside its own: the source is right as often as over all rows, and names each
+    other class alike. How many scenes that is follows from the counts (the largest probability of all rows together,
+    each a multinomial whose rates have a Dirichlet distribution): many where rows differ by chance only, so that a
+    few scenes of each class are enough for a source that errs the same everywhere, and few where they truly differ.
 
     Args:
-        counts: (..., classes, said) 0 or more.
-        smoothing: Weight of the even part, in scenes a row, above 0.
+        counts: (classes, classes) or (classes, 2, 2), 0 or more, true before said. Of the second, all classes' rows
+            for absent have a prior in common, and all for present.
 
     Returns:
-        The same shape; rows sum to 1.
+        The same shape; numbers above 0, rows sum to 1.
+
+    Source:
+        Empirical Bayes for multinomials (Minka 2000, Estimating a Dirichlet distribution), with one free number.
 
     Example:
-        >>> smoothed_rows(np.array([[3.0, 0.0], [0.0, 0.0]]), 1).tolist()
-        [[0.875, 0.125], [0.5, 0.5]]
+        >>> estimated_rows(np.array([[8.0, 2.0], [1.0, 9.0]])).round(2).tolist()
+        [[0.84, 0.16], [0.16, 0.84]]
     """
-    shares: Floats = (counts + smoothing / counts.shape[-1]) / (
-        counts.sum(axis=-1, keepdims=True) + smoothing
-    )
-    return shares
+    if counts.ndim == 2:
+        return _shrunk(counts, np.arange(len(counts)))
+    return np.stack([_shrunk(counts[:, true], np.full(len(counts), true)) for true in (0, 1)], axis=1)
+
+
+def _shrunk(rows: Floats, right: npt.NDArray[np.int64]) -> Floats:
+    """Return (rows, said) rates of (rows, said) counts, whose right answers are in the columns ``right``."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import gammaln
+
+    each, columns = np.arange(len(rows)), rows.shape[1]
+    total = rows.sum(axis=1, keepdims=True)
+    # One scene spread evenly, so that nothing is impossible.
+    share = (rows[each, right].sum() + 1 / columns) / (total.sum() + 1)
+    prior = np.full(rows.shape, (1 - share) / (columns - 1))
+    prior[each, right] = share
+
+    def surprise(log_weight: float) -> float:
+        alpha = np.exp(log_weight) * prior
+        whole = alpha.sum(axis=1, keepdims=True)
+        evidence = (gammaln(whole) - gammaln(whole + total)).sum() + (
+            gammaln(alpha + rows) - gammaln(alpha)
+        ).sum()
+        return -float(evidence)
+
+    low, high = np.log(0.1), np.log(1e5)
+    weight = np.exp(minimize_scalar(surprise, bounds=(low, high), method="bounded").x)
+    rates: Floats = (rows + weight * prior) / (total + weight)
+    return rates
 
 
 def check_transition(matrix: object, shape: tuple[int, ...], source: str) -> Floats:

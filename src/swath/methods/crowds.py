@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from swath.errors import InputError
 from swath.labels import LabelTable
 from swath.labels.annotators import chosen_classes, dawid_skene, soft_votes
-from swath.labels.transitions import smoothed_rows
 from swath.methods.base import Batch, register_method
 from swath.methods.sources import CrowdMethod, log_likelihood, said_in
 
@@ -164,8 +163,8 @@ class Crowds(CrowdMethod):
             initial = np.log(dawid_skene(chosen, classes).confusion)
         else:
             shares, one_hot = soft_votes(chosen, classes), np.eye(classes)
-            counts = [shares[said >= 0].T @ one_hot[said[said >= 0]] for said in chosen.T]
-            initial = np.log(smoothed_rows(np.stack(counts), 1.0))
+            counts = np.stack([shares[said >= 0].T @ one_hot[said[said >= 0]] for said in chosen.T])
+            initial = np.log((counts + 1 / classes) / (counts.sum(axis=2, keepdims=True) + 1))
         self.confusion_logits = nn.Parameter(torch.from_numpy(initial.copy()).float())
         self.confusion_logits.lr_scale = self.rate  # type: ignore[attr-defined]
 

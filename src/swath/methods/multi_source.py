@@ -17,8 +17,8 @@ from swath.labels.transitions import (
     check_said,
     check_transition,
     confusion_counts,
+    estimated_rows,
     read_transitions,
-    smoothed_rows,
     transition_shape,
 )
 from swath.methods.base import Batch, Method, register_method
@@ -97,7 +97,6 @@ class MultiSource(Method):
         transition: Matrices that are known: a path (JSON or CSV, see
             :func:`swath.labels.transitions.read_transitions`), a mapping from source to matrix, or one matrix for
             each source in order. Sources that a mapping leaves out are estimated.
-        smoothing: Scenes that are added, spread evenly, to each row of an estimated matrix, above 0.
         q: 0 for the logarithm; 0.7 is the published generalised cross-entropy.
 
     Raises:
@@ -129,17 +128,15 @@ class MultiSource(Method):
         *,
         reliable: str | None = None,
         transition: str | Mapping[str, Any] | Sequence[Any] | None = None,
-        smoothing: float = 1.0,
         q: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value, fits, expected in (
-            ("smoothing", smoothing, 0 < smoothing < np.inf, "a number above 0"),
-            ("q", q, 0 <= q <= 1, "from 0 (logarithm) to 1 (mean absolute error); published: 0.7"),
-        ):
-            if not fits:
-                raise InputError(f"multi-source's {name} is {value}; expected {expected}.")
-        self.reliable, self.given, self.smoothing, self.q = reliable, transition, smoothing, q
+        if not 0 <= q <= 1:
+            raise InputError(
+                f"multi-source's q is {q}; expected a number from 0 (logarithm) to 1 (mean absolute error); "
+                f"published: 0.7."
+            )
+        self.reliable, self.given, self.q = reliable, transition, q
         self.figures = {}
 
     def start(self, labels: LabelTable, model: nn.Module) -> None:
@@ -165,7 +162,7 @@ class MultiSource(Method):
                 seen = counts[position].sum(axis=-1)
                 overlap[name] = int(seen.sum() if labels.exclusive else seen.sum(axis=-1).max())
                 doubts += _few(labels, name, seen)
-                matrix = smoothed_rows(counts[position], self.smoothing)
+                matrix = estimated_rows(counts[position])
             check_said(labels, position, matrix)
             matrices.append(matrix)
         stacked = np.stack(matrices)
