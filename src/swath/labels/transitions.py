@@ -91,8 +91,10 @@ def estimated_rows(counts: Floats) -> Floats:
         Empirical Bayes for multinomials (Minka 2000, Estimating a Dirichlet distribution), with one free number.
 
     Example:
-        >>> estimated_rows(np.array([[8.0, 2.0], [1.0, 9.0]])).round(2).tolist()
-        [[0.84, 0.16], [0.16, 0.84]]
+        >>> estimated_rows(np.array([[8.0, 2.0], [1.0, 9.0]])).round(2).tolist()  # may well be the same rates
+        [[0.83, 0.17], [0.17, 0.83]]
+        >>> estimated_rows(np.array([[60.0, 40.0], [10.0, 90.0]])).round(2).tolist()  # are not
+        [[0.61, 0.39], [0.11, 0.89]]
     """
     if counts.ndim == 2:
         return _shrunk(counts, np.arange(len(counts)))
