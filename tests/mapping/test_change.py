@@ -294,7 +294,7 @@ def test_memory_does_not_grow_with_the_map(tmp_path: Path) -> None:
 def test_a_single_changed_cell_is_seen_in_the_picture_of_a_large_map(tmp_path: Path) -> None:
     from PIL import Image
 
-    from swath.mapping.change_products import change_colour
+    from swath.mapping.change import change_colour
 
     before = np.zeros((2, 1500, 40), np.uint16)
     before[0] = ONE

@@ -24,10 +24,21 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swath.mapping.colours import class_colours
 from swath.mapping.naming import change_paths
 from swath.mapping.products import SCALE, Place
 
-__all__ = ["GAINED", "LOST", "ONE", "Change", "ChangeSummary", "Changes", "DatePair", "changes_between"]
+__all__ = [
+    "GAINED",
+    "LOST",
+    "ONE",
+    "Change",
+    "ChangeSummary",
+    "Changes",
+    "DatePair",
+    "change_colour",
+    "changes_between",
+]
 
 ONE: Final = round(1 / SCALE)
 """Probability 1 as it is stored."""
@@ -174,3 +185,15 @@ def changes_between(
     confidence = np.where(same, 0, np.maximum(most[0].astype(np.int32) + most[1] - ONE, 0))
     probability = 1 - agreement / sums[0] / sums[1]
     return Changes(probability[None], confidence[None], (1 + old * len(before) + new)[None])
+
+
+def change_colour(pair: DatePair, code: int, band: int = 0) -> tuple[int, int, int]:
+    """Return red, green and blue of a change: the colour of the class that is there now, or of the one gained or lost.
+
+    It is the darker the later in the list of classes the one that was there before, and half as bright for a loss.
+    """
+    count = len(pair.classes)
+    old, new = divmod(code - 1, count) if pair.exclusive else (code == LOST, band)
+    light = 1 - 0.5 * old / max(1, count - 1) if pair.exclusive else 1 - 0.5 * old
+    red, green, blue = (round(part * light) for part in class_colours(count)[new])
+    return red, green, blue

@@ -17,15 +17,24 @@ from rasterio.windows import Window
 
 from swath.errors import SceneError
 from swath.files import writing
-from swath.mapping.change import GAINED, LOST, ONE, Change, Changes, ChangeSummary, DatePair, changes_between
+from swath.mapping.change import (
+    GAINED,
+    ONE,
+    Change,
+    Changes,
+    ChangeSummary,
+    DatePair,
+    change_colour,
+    changes_between,
+)
 from swath.mapping.cog import block_edge, drafted, finished, publish
-from swath.mapping.colours import class_colours
-from swath.mapping.companions import thumbnail_shape
+from swath.mapping.finished import thumbnail_shape
 from swath.mapping.grid import Axis
 from swath.mapping.naming import product_paths
 from swath.mapping.products import LABEL_NODATA, SCALE, SCALED_NODATA
+from swath.mapping.quick_look import draw_changes
 
-__all__ = ["change_bytes", "change_colour", "write_change"]
+__all__ = ["change_bytes", "write_change"]
 
 LONGEST: Final = 800
 """Pixels along the longer side of the map in the picture, at most; it is drawn with more, so that none is left out."""
@@ -62,8 +71,6 @@ def write_change(pair: DatePair, work: Path, tags: Mapping[str, str], stamp: str
         SceneError: No cell is known on both dates.
         OutputError: A file cannot be read or written.
     """
-    from swath.mapping.quick_look import draw_changes
-
     grid, count = pair.place.grid, len(pair.classes)
     edge = block_edge(count + 2)
     code_type, no_code = _code_type(count) if pair.exclusive else (np.dtype(np.uint8), LABEL_NODATA)
@@ -107,18 +114,6 @@ def write_change(pair: DatePair, work: Path, tags: Mapping[str, str], stamp: str
     with writing(pair.paths["picture"], folder=work) as temporary:
         draw_changes(pair, summary, picture.codes, stamp, temporary)
     return summary
-
-
-def change_colour(pair: DatePair, code: int, band: int = 0) -> tuple[int, int, int]:
-    """Return red, green and blue of a change: the colour of the class that is there now, or of the one gained or lost.
-
-    It is the darker the later in the list of classes the one that was there before, and half as bright for a loss.
-    """
-    count = len(pair.classes)
-    old, new = divmod(code - 1, count) if pair.exclusive else (code == LOST, band)
-    light = 1 - 0.5 * old / max(1, count - 1) if pair.exclusive else 1 - 0.5 * old
-    red, green, blue = (round(part * light) for part in class_colours(count)[new])
-    return red, green, blue
 
 
 class _Tally:

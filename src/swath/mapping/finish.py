@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from swath.mapping.bands import Reading
-from swath.mapping.companions import FinishedRasters, write_companions
+from swath.mapping.companions import write_companions
 from swath.mapping.compute import SceneFiles
+from swath.mapping.finished import FinishedRasters
 from swath.mapping.grid import WindowGrid
 from swath.mapping.naming import job_stamp
 from swath.mapping.products import Place, write_products

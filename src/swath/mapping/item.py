@@ -22,7 +22,7 @@ from shapely.geometry import mapping, shape
 
 from swath.files import write_json
 from swath.mapping.colours import class_colours
-from swath.mapping.companions import FinishedRasters
+from swath.mapping.finished import FinishedRasters
 from swath.mapping.header import Source, look, openable, place
 from swath.mapping.naming import RASTERS
 from swath.mapping.products import LABEL_NODATA, SCALE, SCALED_NODATA, label_type

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from swath.mapping.companions import FinishedRasters
+from swath.mapping.finished import FinishedRasters
 from swath.mapping.header import place
 from swath.mapping.products import Place
 

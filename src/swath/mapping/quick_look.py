@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -15,13 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from swath.evaluation.report.drawing import shortened
+from swath.mapping.change import ChangeSummary, DatePair, change_colour
 from swath.mapping.colours import class_colours
-from swath.mapping.companions import FinishedRasters, thumbnail_shape
+from swath.mapping.finished import FinishedRasters, thumbnail_shape
 from swath.mapping.header import metres_per_degree, place
 from swath.mapping.products import SCALE, SCALED_NODATA, Place
-
-if TYPE_CHECKING:
-    from swath.mapping.change import ChangeSummary, DatePair
 
 __all__ = ["LONGEST", "cell_metres", "draw_changes", "round_length", "top_class", "write_quick_look"]
 
@@ -71,8 +69,6 @@ def draw_changes(
         stamp: What the picture carries.
         path: Where to.
     """
-    from swath.mapping.change_products import change_colour
-
     kinds, which = np.unique(codes.reshape(-1, 2), axis=0, return_inverse=True)
     special = {0: _NONE, -1: (1.0, 1.0, 1.0)}
     colours = [special.get(code) or _share(change_colour(pair, code, band)) for code, band in kinds.tolist()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from swath.mapping.colours import class_colours
-from swath.mapping.companions import FinishedRasters
+from swath.mapping.finished import FinishedRasters
 
 __all__ = ["write_style"]
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from swath.mapping.colours import class_colours
-from swath.mapping.companions import FinishedRasters, thumbnail_shape
+from swath.mapping.finished import FinishedRasters, thumbnail_shape
 from swath.mapping.products import SCALE, SCALED_NODATA
 from swath.mapping.quick_look import cell_metres
 

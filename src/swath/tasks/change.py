@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swath.errors import InputError
-from swath.tasks.map import MapJob
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from swath.mapping.change import ChangeSummary
     from swath.mapping.compute import SceneFiles
+    from swath.mapping.job import MapJob
     from swath.scenes.contract import BandContract
 
 __all__ = ["ChangeMap", "DateComparison"]

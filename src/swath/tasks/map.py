@@ -11,23 +11,22 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from swath.errors import ContractError, InputError, RunError, SceneError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from swath.mapping.bands import Reading
     from swath.mapping.cluster import Cluster
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
+    from swath.mapping.job import MapJob
     from swath.mapping.progress import MapBar
-    from swath.mapping.settings import MapSettings
     from swath.scenes.contract import BandContract
     from swath.tasks.change import ChangeMap
 
-__all__ = ["MapJob", "MapSummary", "SceneMap", "map_scenes"]
+__all__ = ["MapSummary", "SceneMap", "map_scenes"]
 
 FORMAT = 1
 """Changes when the same scene, model and settings would give another map."""
@@ -296,29 +295,6 @@ def map_scenes(
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
     return MapSummary(folder, maps, dates.compare() if dates else None)
-
-
-@dataclass(frozen=True)
-class MapJob:
-    """What maps of scenes have in common.
-
-    Args:
-        folder: Where they go.
-        content: What they depend on beside the scene, plain JSON values by name.
-        settings: How they are made.
-        reading: How scenes are read.
-        tile: Pixels along a side of what is read at a time.
-        restart: Whether to start over.
-        reserve: Bytes of disk that will be needed after this map.
-    """
-
-    folder: Path
-    content: dict[str, Any]
-    settings: MapSettings
-    reading: Reading
-    tile: int
-    restart: bool
-    reserve: int = 0
 
 
 def _map_scene(
