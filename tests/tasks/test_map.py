@@ -180,7 +180,10 @@ def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(earth_run: Path, tmp_path: 
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()  # if it hangs, it does not stay
     assert process.returncode == 130, said
     assert "swath: stopped. Call the same command again to go on" in said
     assert said.count("\n") == 1, "nothing but the one line"

@@ -163,10 +163,9 @@ class Machinery:
             while pending:
                 pending = _settle(pending, done)
         except BrokenProcessPool as error:
+            # What is pending is not cancelled, here or after another error: an executor whose processes end trips
+            # over cancelled futures (Python 3.11) and then never fails the others, for which other scenes wait.
             raise _broken() from error
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _settle(
