@@ -48,7 +48,10 @@ def test_the_tests_are_said_for_each_setting_and_the_ceiling_takes_part_only_whe
 
 def test_two_seeds_are_said_to_prove_nothing() -> None:
     said = comparison_findings(rows(draws=[None], seeds=range(2)))
-    assert "with 2 runs of each method no test is possible, at least 3 seeds are needed" in said[0]
+    assert (
+        "of the methods with 2 runs. No test is possible: at least 3 seeds of each method are needed."
+        in said[0]
+    )
     assert not any("significantly" in sentence for sentence in said)
 
 

@@ -37,7 +37,7 @@ class PairedTest:
 
     Args:
         method: The method.
-        best: The method with the best mean.
+        best: The method with the best mean of those with the most runs.
         pairs: Runs that the two have in common (the same seed and split).
         difference: Mean over pairs of the method's figure minus the best one's.
         interval: Ends of the 95 % interval of that mean, by the same t-distribution, not corrected for the number of

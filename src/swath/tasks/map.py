@@ -214,6 +214,7 @@ def map_scenes(
     from swath.mapping.bands import Reading
     from swath.mapping.compute import Machinery
     from swath.mapping.gather import Allowed, gather_pair, gather_scenes
+    from swath.mapping.job import MapJob
     from swath.mapping.progress import MapBar
     from swath.mapping.settings import MapSettings
     from swath.mapping.shared import SharedFeatures

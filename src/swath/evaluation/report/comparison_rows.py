@@ -184,8 +184,8 @@ def said_of_tests(rows: Sequence[Row]) -> list[str]:
             if all(test.tied is None for test in found[1:]):
                 most = max(test.pairs for test in found)
                 sentences.append(
-                    f"{where}: {found[0].method} has the best mean; with {most} run{'s' * (most != 1)} of each method "
-                    f"no test is possible, at least {FEWEST_PAIRS} seeds are needed."
+                    f"{where}: {found[0].method} has the best mean of the methods with {most} run{'s' * (most != 1)}. "
+                    f"No test is possible: at least {FEWEST_PAIRS} seeds of each method are needed."
                 )
                 continue
             best = found[0].method
