@@ -5,7 +5,8 @@
 
 Several folders (seeds or methods that were added in another call) make one table. The methods of each setting stand in
 the order of their means; the last columns say how far each is from the best, with the 95 % interval, and whether it is
-tied with it (paired t-test over seeds, Holm's correction).
+tied with it (paired t-test over seeds, Holm's correction). With ``--together`` one picture shows the first chief figure
+of all settings, else each setting and chief figure has its own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import argparse
 import base64
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from swath.evaluation.report.comparison_figures import bars, rank_picture, recovery_picture
 from swath.evaluation.report.comparison_rows import (
@@ -31,7 +36,7 @@ from swath.evaluation.report.comparison_rows import (
     said_of_tests,
     tests,
 )
-from swath.evaluation.report.drawing import Picture
+from swath.evaluation.report.drawing import DARK, MIDDLE, Picture, draw, shortened
 from swath.training.run import load_run
 
 KEPT = ("method", "seed", "draw", "split_seed", "kind", "seconds", "peak_memory_mb", "error")
@@ -95,6 +100,56 @@ def recovery(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return curves
 
 
+def together(rows: list[dict[str, Any]], column: Column) -> Picture:
+    """Draw one figure of all settings: each method's mean with its standard deviation, every run as a dot."""
+    scale = 100 if column.share else 1
+    settings = by_setting(rows)
+    names = list(dict.fromkeys(row["method"] for row in rows))
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, name in enumerate(names):
+            colour, shape = (DARK, MIDDLE, "#666666")[number % 3], "osD^v"[number % 5]
+            label = shortened(name)
+            for row, part in enumerate(settings.values()):
+                runs = [
+                    scale * v for v in finite(run.get(column.key) for run in by_method(part).get(name, []))
+                ]
+                if not runs:
+                    continue
+                y = row + 0.7 * ((number + 0.5) / len(names) - 0.5)
+                spread = statistics.stdev(runs) if len(runs) > 1 else 0.0
+                axes.plot(runs, np.full(len(runs), y), "o", color=colour, ms=2.5, alpha=0.6)
+                axes.errorbar(
+                    statistics.fmean(runs),
+                    y,
+                    xerr=spread,
+                    fmt=shape,
+                    color=colour,
+                    ms=6,
+                    capsize=3,
+                    label=label,
+                )
+                label = "_nolegend_"
+        axes.set_yticks(range(len(settings)), [name or "all" for name in settings])
+        axes.set_ylim(len(settings) - 0.5, -0.5)
+        axes.set_xlabel(f"{column.heading}, %" if column.share else column.heading)
+        figure.legend(loc="outside upper left", ncols=3)
+
+    said = "; ".join(
+        f"{setting or 'all'}: "
+        + ", ".join(
+            f"{name} {cell_text(finite(run.get(column.key) for run in runs), column.share)}"
+            for name, runs in by_method(part).items()
+        )
+        for setting, part in settings.items()
+    )
+    height = 0.9 + len(settings) * max(0.45, 0.16 * len(names))
+    return draw(
+        paint, height=height, width=6.5, alt=f"{column.heading} by setting: {said}.", caption=column.heading
+    )
+
+
 def write(picture: Picture, path: Path) -> None:
     """Write a picture of the page as a file of its own, and say what it shows."""
     path.write_bytes(base64.b64decode(picture.source.partition(",")[2]))
@@ -110,6 +165,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--together", action="store_true")
     given = parser.parse_args()
     rows = [
         row for folder in given.folders for row in json.loads((folder / "summary.json").read_text())["rows"]
@@ -117,7 +173,7 @@ def main() -> None:
     for setting, part in by_setting(rows).items():
         print(f"\n### {setting}\n\n{table(part)}\n")
         slug = re.sub(r"[^a-z0-9]+", "-", setting.lower()).strip("-")
-        if given.images:
+        if given.images and not given.together:
             for column in chief_columns(part):
                 best = [test.method for test in tests(part, column.key)]
                 ranked = sorted(
@@ -131,6 +187,9 @@ def main() -> None:
             curves = recovery(part)
             if curves:
                 write(recovery_picture(curves), given.images / f"{given.name}-{slug}-recovery.svg")
+    if given.images and given.together:
+        column = chief_columns(rows)[0]
+        write(together(rows, column), given.images / f"{given.name}-{column.key.replace('_', '-')}.svg")
     print("\n".join(["", *said_of_tests(rows), *said_of_ranks(rows)]))
     ranking, _ = rankings(rows, chief_columns(rows)[0])
     if given.images and ranking:

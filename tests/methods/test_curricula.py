@@ -183,6 +183,11 @@ def test_wide_features_keep_their_distances_in_few_numbers():
         method.measure(model.train(), batch_of(np.arange(SCENES)))
     assert features.shape[1] == 128
     assert method.features.shape[1] == 64
+    in_full = method.features.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        method.measure(model.train(), batch_of(np.arange(SCENES)))
+    torch.testing.assert_close(method.features, in_full, rtol=0.02, atol=0.05)
+    method.features.copy_(in_full)
     ratio = torch.pdist(method.features) / torch.pdist(features)
     assert 0.9 < float(ratio.median()) < 1.1
 

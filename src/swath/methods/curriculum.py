@@ -91,10 +91,9 @@ class DomainCurriculum(Wrapper):
         with _evaluating(network):
             features = network.features(batch["image"])
             logits: Tensor = network.head(features)
-        features = features.float()
         if self.projection is not None:
             features = features @ self.projection.to(features) / self.projection.shape[1] ** 0.5
-        self.features[batch["index"]] = features
+        self.features[batch["index"]] = features.float()  # mixed precision multiplies in half of it
         self.measured_in[batch["index"]] = self.epoch + 1
         return logits.float()
 

@@ -296,6 +296,16 @@ class MethodTester:
         _, history = self.fit(self.method(**self.options), tmp_path, epochs=12)
         assert history[-1]["train_loss"] < history[0]["train_loss"]
 
+    def test_mixed_precision_changes_no_kind_of_number(self, tmp_path: Path) -> None:
+        """In bfloat16 the method trains, and what it remembers is stored as without."""
+        kinds = []
+        for precision in ("no", "bf16"):
+            method = self.method(**self.options)
+            _, history = self.fit(method, tmp_path / precision, epochs=2, precision=precision)
+            assert np.isfinite([record["train_loss"] for record in history]).all()
+            kinds.append({name: value.dtype for name, value in method.state_dict().items()})
+        assert kinds[0] == kinds[1]
+
     @pytest.mark.slow
     def test_two_processes_agree_at_every_epochs_end(self, tmp_path: Path) -> None:
         """Weights, running statistics and the memory of every scene are the same on both."""
@@ -319,12 +329,17 @@ class MethodTester:
     # Parts of the tests ----------------------------------------------------------------------------------------
 
     def fit(
-        self, method: Method, folder: Path, *, epochs: int, **others: Any
+        self, method: Method, folder: Path, *, epochs: int, precision: str = "no", **others: Any
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
         """Train by the real loop."""
         images = self.images()
         settings = Settings(
-            epochs=epochs, batch_size=8, learning_rate=0.02, augment=("flips",), schedule="constant"
+            epochs=epochs,
+            batch_size=8,
+            learning_rate=0.02,
+            augment=("flips",),
+            schedule="constant",
+            precision=precision,
         )
         return fit(
             self.model(),
