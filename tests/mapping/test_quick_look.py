@@ -27,7 +27,7 @@ def test_each_cell_has_its_class_s_colour(make: Any, tmp_path: Path, linear_run:
     swath.map_scenes(linear_run, [scene], out=tmp_path / "maps", stride=16)
     labels = make.read(tmp_path / "maps" / "scene.labels.tif")[0]
     shown = map_box(picture(tmp_path / "maps" / "scene.png"), 7, 7 * 13 / 15)
-    colours = np.array(class_colours(4))
+    colours = np.array(class_colours(make.CLASSES))
     rows, columns = ((np.arange(side) + 0.5) / side for side in labels.shape)
     at = shown[(rows * len(shown)).astype(int)][:, (columns * shown.shape[1]).astype(int)]
     # Ties between rounded probabilities aside.

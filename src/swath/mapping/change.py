@@ -195,5 +195,5 @@ def change_colour(pair: DatePair, code: int, band: int = 0) -> tuple[int, int, i
     count = len(pair.classes)
     old, new = divmod(code - 1, count) if pair.exclusive else (code == LOST, band)
     light = 1 - 0.5 * old / max(1, count - 1) if pair.exclusive else 1 - 0.5 * old
-    red, green, blue = (round(part * light) for part in class_colours(count)[new])
+    red, green, blue = (round(part * light) for part in class_colours(pair.classes)[new])
     return red, green, blue

@@ -227,7 +227,7 @@ def _bands(rasters: FinishedRasters, kind: str) -> dict[str, Any]:
             "raster:offset": 0,
             "bands": [{"name": name} for name in names],
         }
-    colours = [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in class_colours(len(classes))]
+    colours = [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in class_colours(classes)]
     described = [
         {"name": _identifier(name, value), "title": name, "description": name, "color_hint": colours[value]}
         for value, name in enumerate(classes)

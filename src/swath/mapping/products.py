@@ -233,7 +233,7 @@ def _describe(raster: Any, kind: str, contract: BandContract, tags: Mapping[str,
             raster.descriptions = ("class",)
             raster.update_tags(1, **{f"CLASS_{value}": name for value, name in enumerate(classes)})
             if raster.dtypes[0] == "uint8":
-                colours = {value: (*colour, 255) for value, colour in enumerate(class_colours(len(classes)))}
+                colours = {value: (*colour, 255) for value, colour in enumerate(class_colours(classes))}
                 raster.write_colormap(1, {**colours, LABEL_NODATA: (0, 0, 0, 0)})
         else:
             raster.descriptions = classes

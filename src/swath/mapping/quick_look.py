@@ -43,7 +43,7 @@ def write_quick_look(rasters: FinishedRasters, path: Path) -> None:
     """
     shape = thumbnail_shape(rasters.place.grid.cells, LONGEST)
     top, probability = top_class(rasters, shape)
-    colours = np.array([*class_colours(len(rasters.contract.classes)), (255, 255, 255)]) / 255
+    colours = np.array([*class_colours(rasters.contract.classes), (255, 255, 255)]) / 255
     image = colours[top]
     if not rasters.contract.exclusive:
         image[(top >= 0) & (probability < rasters.settings.threshold)] = _NONE
@@ -174,7 +174,7 @@ def _draw(
 def _legend(rasters: FinishedRasters) -> tuple[list[Patch], bool]:
     """Return an entry for each class that was found, the largest first, and whether some found no room."""
     classes, ground = rasters.contract.classes, rasters.areas[""]
-    colours = dict(zip(classes, class_colours(len(classes)), strict=True))
+    colours = dict(zip(classes, class_colours(classes), strict=True))
     found = sorted(
         (name for name in classes if rasters.areas[name] > 0), key=lambda name: -rasters.areas[name]
     )

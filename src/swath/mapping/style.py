@@ -26,7 +26,7 @@ def write_style(rasters: FinishedRasters, path: Path) -> None:
         path: Where to.
     """
     classes = rasters.contract.classes
-    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in class_colours(len(classes))]
+    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in class_colours(classes)]
     if rasters.contract.exclusive:
         entries = [(value, colours[value], name, 255) for value, name in enumerate(classes)]
     else:

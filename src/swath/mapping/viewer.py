@@ -53,7 +53,7 @@ def write_viewer(rasters: FinishedRasters, path: Path) -> None:
     cell = where.cell_transform
     content: dict[str, Any] = {
         "classes": list(classes),
-        "colours": class_colours(len(classes)),
+        "colours": class_colours(classes),
         "exclusive": rasters.contract.exclusive,
         "threshold": 0 if rasters.contract.exclusive else rasters.settings.threshold,
         "height": shape[0],

@@ -22,6 +22,7 @@ from swath.testing.processes import run_processes
 from swath.testing.tiny import BANDS, TinyEncoder, enlarged, state_bytes
 from swath.training.checkpoint import Checkpoint, read_tensors
 from swath.training.loop import fit
+from swath.training.processes import make_accelerator
 from swath.training.settings import Settings
 
 __all__ = ["MethodTester"]
@@ -300,8 +301,8 @@ class MethodTester:
         """In bfloat16 the method trains, and what it remembers is stored as without."""
         kinds = []
         for precision in ("no", "bf16"):
-            method = self.method(**self.options)
-            _, history = self.fit(method, tmp_path / precision, epochs=2, precision=precision)
+            method, accelerator = self.method(**self.options), make_accelerator(precision)
+            _, history = self.fit(method, tmp_path / precision, epochs=2, accelerator=accelerator)
             assert np.isfinite([record["train_loss"] for record in history]).all()
             kinds.append({name: value.dtype for name, value in method.state_dict().items()})
         assert kinds[0] == kinds[1]
@@ -329,17 +330,12 @@ class MethodTester:
     # Parts of the tests ----------------------------------------------------------------------------------------
 
     def fit(
-        self, method: Method, folder: Path, *, epochs: int, precision: str = "no", **others: Any
+        self, method: Method, folder: Path, *, epochs: int, **others: Any
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
         """Train by the real loop."""
         images = self.images()
         settings = Settings(
-            epochs=epochs,
-            batch_size=8,
-            learning_rate=0.02,
-            augment=("flips",),
-            schedule="constant",
-            precision=precision,
+            epochs=epochs, batch_size=8, learning_rate=0.02, augment=("flips",), schedule="constant"
         )
         return fit(
             self.model(),
