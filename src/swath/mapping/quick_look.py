@@ -76,7 +76,7 @@ def draw_changes(
     entries = [
         Patch(
             facecolor=_share(change_colour(pair, change.code, change.band)),
-            label=f"{shortened(str(change), 32)}  {change.hectares:,.4g} ha",
+            label=f"{shortened(str(change), 32)}  {_hectares(change.hectares)}",
         )
         for change in summary.changes[:MOST_CLASSES]
     ]
@@ -181,7 +181,7 @@ def _legend(rasters: FinishedRasters) -> tuple[list[Patch], bool]:
     entries = [
         Patch(
             facecolor=_share(colours[name]),
-            label=f"{shortened(name, 24)}  {rasters.areas[name]:,.4g} ha"
+            label=f"{shortened(name, 24)}  {_hectares(rasters.areas[name])}"
             + (f" ({_percent(rasters.areas[name] / ground)})" if ground else ""),
         )
         for name in found[:MOST_CLASSES]
@@ -190,6 +190,15 @@ def _legend(rasters: FinishedRasters) -> tuple[list[Patch], bool]:
         entries.append(Patch(facecolor=_NONE, label="none of the classes"))
     entries.append(Patch(facecolor="white", edgecolor="#999999", label="no data"))
     return entries, len(found) > MOST_CLASSES
+
+
+def _hectares(area: float) -> str:
+    """Return an area in words, never as a power of ten.
+
+    >>> _hectares(1137182.4), _hectares(59.8765), _hectares(0.01)
+    ('1,137,182 ha', '59.88 ha', '0.01 ha')
+    """
+    return f"{area:,.0f} ha" if area >= 1000 else f"{area:.4g} ha"
 
 
 def _share(colour: tuple[int, int, int]) -> tuple[float, float, float]:
