@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from comparison_tables import together, write
 from torch import Tensor
 
 from swath.encoders import build_model
 from swath.evaluation.metrics import Measures
+from swath.evaluation.report.comparison_rows import Column
 from swath.methods import make_method
 from swath.randomness import stream
 from swath.tasks.prepare import prepare
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("results", type=Path)
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--picture", type=Path, help="draw the table here, as SVG")
     given = parser.parse_args()
     torch.set_num_threads(1)
     plan = [
@@ -145,6 +148,21 @@ def main() -> None:
             rows = [row for row in found if row["method"] == method and row["share"] == share]
             columns = [said([100 * row[name] for row in rows]) for name in ("main", "seen", "unseen")]
             print(f"| {100 * share:g} % | {method} |", " | ".join(columns), "|")
+
+    if given.picture:
+        places = {"main": "first sensor", "seen": "others seen", "unseen": "not seen"}
+        column = Column("overall_accuracy", "overall accuracy", True)
+        write(
+            together(
+                [
+                    {**row, "draw": f"{100 * row['share']:g} % labelled, {place}", column.key: row[name]}
+                    for name, place in places.items()
+                    for row in found
+                ],
+                column,
+            ),
+            given.picture,
+        )
 
 
 def said(values: list[float]) -> str:
