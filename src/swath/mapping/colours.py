@@ -22,11 +22,11 @@ _USUAL = {
     "1b7837": "forest wood woodland tree mangrove",
     "7fbf7b": "grass pasture meadow herbaceous rangeland",
     "9c9a3c": "shrub scrub chaparral heath moor",
-    "edc948": "crop field agricultur agricultural farm arable cultivated orchard vineyard rice",
+    "edc948": "crop field agricultur farm arable cultivated orchard vineyard rice",
     "5ab4ac": "wetland marsh swamp bog peat",
     "d7301f": "residential building built urban artificial house home settlement",
     "8e5ea2": "industrial commercial factory",
-    "636363": "road highway street pavement runway parking motorway rail railway",
+    "636363": "road highway street pavement runway parking motorway rail",
     "d8b98a": "bare sand soil beach desert rock barren dune",
     "d6eef8": "snow ice glacier",
 }
