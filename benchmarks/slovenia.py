@@ -30,7 +30,7 @@ from swath.randomness import stream
 from swath.scenes import ArrayScenes, BandContract
 
 NAMES = {1: "cultivated", 2: "forest", 3: "grassland", 4: "shrubs", 8: "artificial"}  # 0 is not mapped
-BLOCK, WINDOW, MIDDLE, CELL, TESTED = 20, 8, 4, 2, 7
+BLOCK, WINDOW, MIDDLE, CELL, TESTED = 20, 4, 2, 2, 7
 Grid = npt.NDArray[np.int64]
 
 
