@@ -231,9 +231,7 @@ def test_methods_that_mix_scenes_are_refused_by_name() -> None:
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        RunError, match="Record them: swath train DATA --record-dynamics"
-    ):
+    with pytest.raises(RunError, match="Record them: swath train DATA --record-dynamics"):
         load_dynamics(tmp_path)
     (tmp_path / "dynamics.safetensors").write_bytes(b"nonsense")
     with pytest.raises(RunError, match="cannot be read"):

@@ -59,7 +59,8 @@ class GreyScale:
             step = np.float32(255 / (high - low) if high > low else 0)
             values = images[:, band].astype(np.float32)
             grey += np.clip((np.nan_to_num(values) - np.float32(low)) * step, 0, 255)
-        return np.rint(grey / images.shape[1]).astype(np.uint8)
+        levels: npt.NDArray[np.uint8] = np.rint(grey / images.shape[1]).astype(np.uint8)
+        return levels
 
 
 def grey_pieces(
@@ -76,4 +77,4 @@ def grey_pieces(
     """
     scale = GreyScale.of(store)
     for images in store.pieces(rows, at_most_bytes=4 * 2**20):
-        yield scale.levels(images), store.contract.valid(images).all(axis=1)
+        yield scale.levels(images), np.asarray(store.contract.valid(images).all(axis=1))

@@ -144,7 +144,8 @@ def _small(store: PackedScenes, rows: Rows) -> Small:
             count = np.maximum(valid.sum(axis=(1, 2)), 1)
             mean = np.where(valid, levels, 0).sum(axis=(1, 2)) / count
             levels = np.where(valid, levels, mean[:, None, None]).astype(np.float32)
-        parts.append(_boxes(grey.shape[1], _SIDE) @ levels @ _boxes(grey.shape[2], _SIDE).T)
+        small = _boxes(grey.shape[1], _SIDE) @ levels @ _boxes(grey.shape[2], _SIDE).T
+        parts.append(small.astype(np.float32, copy=False))
     return np.concatenate(parts)
 
 

@@ -44,7 +44,7 @@ def grey_entropy(
     counts = counts.reshape(scenes, _LEVELS + 1)[:, :_LEVELS]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     bits = -(share * np.log2(np.where(share > 0, share, 1))).sum(axis=1)
-    return np.abs(bits).astype(np.float32)  # -0.0 becomes 0.0
+    return np.asarray(np.abs(bits), np.float32)  # -0.0 becomes 0.0
 
 
 def scene_entropy(store: PackedScenes, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -54,7 +54,7 @@ class Selection:
     @property
     def kept(self) -> Rows:
         """Positions in the data set of the scenes that are kept, in the order of the file."""
-        return self.table.loc[self.table["kept"], "index"].to_numpy()
+        return np.asarray(self.table.loc[self.table["kept"], "index"], np.int64)
 
 
 def write_selection(

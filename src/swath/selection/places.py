@@ -97,7 +97,10 @@ def sampled(path: Path, columns: Columns, rows: Rows) -> Words:
         with opened(path, "GTiff", str(path), whole=False) as raster:
             if raster.crs is None:
                 raise SceneError(f"{path} does not say which coordinate system it is in.")
+            found = np.full(len(rows), "outside", "U32")
             there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+            if not len(there):
+                return found
             px, py = (np.asarray(part) for part in transform(crs, raster.crs, x[there], y[there]))
             inside = (px >= raster.bounds.left) & (px < raster.bounds.right)
             inside &= (py > raster.bounds.bottom) & (py <= raster.bounds.top)
@@ -105,7 +108,6 @@ def sampled(path: Path, columns: Columns, rows: Rows) -> Words:
             order = np.flatnonzero(inside)[np.lexsort((px[inside], -py[inside]))]
             points = zip(px[order], py[order], strict=True)
             values = [value[0] for value in raster.sample(points, indexes=1, masked=True)]
-            found = np.full(len(rows), "outside", "U32")
             found[there[order]] = ["outside" if np.ma.is_masked(value) else str(value) for value in values]
             return found
     except RasterioError as error:
@@ -126,8 +128,8 @@ def regions_of(columns: Columns, rows: Rows) -> Words | None:
             return np.asarray(columns[name])[rows].astype(str)
     for pair in (("lon", "lat"), ("x", "y")):
         if all(name in columns for name in pair):
-            place = np.stack([np.asarray(columns[name], np.float64)[rows] for name in pair], axis=1)
-            known = np.isfinite(place).all(axis=1)
+            place = np.stack([_numbers(columns, name, rows) for name in pair], axis=1)
+            known = np.asarray(np.isfinite(place).all(axis=1))
             if not known.any():
                 return None
             low, size = place[known].min(axis=0), np.ptp(place[known], axis=0).max() / _GRID
@@ -150,9 +152,11 @@ def _themes(labels: LabelTable) -> Words:
     return np.array(names)[code.reshape(-1)]
 
 
-def _coordinates(columns: Columns, rows: Rows, path: Path) -> tuple[Any, Any, str]:
+def _coordinates(
+    columns: Columns, rows: Rows, path: Path
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], str]:
     if {"lon", "lat"} <= set(columns):
-        return *(np.asarray(columns[name], np.float64)[rows] for name in ("lon", "lat")), "EPSG:4326"
+        return _numbers(columns, "lon", rows), _numbers(columns, "lat", rows), "EPSG:4326"
     if not {"x", "y"} <= set(columns):
         raise InputError(
             f"{path} is to be looked up at the scenes' coordinates, and the data has none: neither georeferenced files "
@@ -168,4 +172,8 @@ def _coordinates(columns: Columns, rows: Rows, path: Path) -> tuple[Any, Any, st
             f"{path} is to be looked up at the scenes' coordinates x and y, and their coordinate system is "
             f"{'given as ' + ', '.join(sorted(systems)) if systems else 'not given'}; a column crs has to name one."
         )
-    return *(np.asarray(columns[name], np.float64)[rows] for name in ("x", "y")), systems.pop()
+    return _numbers(columns, "x", rows), _numbers(columns, "y", rows), systems.pop()
+
+
+def _numbers(columns: Columns, name: str, rows: Rows) -> npt.NDArray[np.float64]:
+    return np.asarray(columns[name], np.float64)[rows]

@@ -104,13 +104,12 @@ def _balanced(pool: Pool, count: int, seed: int) -> Choice:
     Where several classes hold in a scene, the class with the fewest kept scenes draws the next one.
     """
     named, order = pool.named, stream(seed, "selection random").permutation(pool.size)
-    cluster = pool.groups
+    cluster = np.full(pool.size, -1) if pool.multi_label else pool.groups
     if pool.multi_label:
-        rows, cluster = _by_rarest_class(named, order, count), None
+        rows = _by_rarest_class(named, order, count)
     else:
-        group = np.where(named.any(axis=1), cluster, -1)
-        budget = _evenly(group, min(count, int((group >= 0).sum())))
-        rows = _first_of_each(group, order, budget)
+        budget = _evenly(cluster, min(count, int((cluster >= 0).sum())))
+        rows = _first_of_each(cluster, order, budget)
     rows = np.concatenate([rows, order[~np.isin(order, rows)][: count - len(rows)]])
     score = np.full(pool.size, np.nan)
     return Choice.of(pool.size, rows, stage="random", score=score, cluster=cluster)
@@ -230,9 +229,9 @@ def _ccs(
     stays[hardest] = False
     if stays.any():
         # Scenes that were never learned score infinity; those that the cut leaves lie in the hardest stratum.
-        finite = found[stays & np.isfinite(found)]
-        low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-        width = max(float(high) - float(low), np.finfo(np.float32).tiny) / strata
+        finite = found[stays & np.isfinite(found)].astype(np.float64)
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+        width = max(high - low, 1e-12) / strata
         place = np.clip((np.nan_to_num(found[stays], posinf=high) - low) / width, 0, strata - 1)
         code[stays] = place.astype(np.int64)
     order = stream(seed, "selection random").permutation(pool.size)
@@ -281,7 +280,7 @@ def _by_rarest_class(named: npt.NDArray[np.bool_], order: Rows, count: int) -> R
     """Let the class with the fewest kept scenes take the next scene that has it, until there is none or enough."""
     queues = [order[named[order, column]] for column in range(named.shape[1])]
     place, held = np.zeros(len(queues), np.int64), np.zeros(len(queues))
-    taken, rows = np.zeros(len(named), bool), []
+    taken, rows = np.zeros(len(named), bool), list[int]()
     held[[not len(queue) for queue in queues]] = np.inf
     while len(rows) < count and np.isfinite(held).any():
         column = int(held.argmin())

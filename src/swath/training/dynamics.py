@@ -108,7 +108,7 @@ def measure(
     count = np.maximum(known.sum(axis=1), 1)
 
     def mean(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.where(known, values, 0).sum(axis=1) / count
+        return np.asarray(np.where(known, values, 0).sum(axis=1) / count)
 
     if single:
         difference = np.abs(_divergence(p, q).sum(axis=1))
