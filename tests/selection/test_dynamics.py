@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from swath.errors import InputError, RunError
 from swath.labels import LabelTable
 from swath.methods import METHODS
 from swath.selection.scores import aum, el2n, forgetting, prediction_entropy, tdds
+from swath.testing.processes import start_processes
 from swath.training.checkpoint import read_tensors
 from swath.training.dynamics import Dynamics, Recorded, check_recordable, load_dynamics, measure
 from swath.training.loop import fit
@@ -197,6 +199,20 @@ def test_a_killed_training_records_what_an_uninterrupted_one_does(tmp_path: Path
     assert np.isfinite(shown.difference[:, 1:]).all()
     # Nine bytes a scene and epoch, and a header.
     assert sum(value.nbytes for value in one.values()) == 9 * 21 * 4
+
+
+@pytest.mark.slow
+def test_two_processes_record_what_one_does(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("recorded.py")
+    for name, count in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        start_processes([sys.executable, str(script), str(tmp_path / name)], count=count)
+    one, two = (load_dynamics(tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_array_equal(one.correct, two.correct)
+    for name in ("difference", "el2n", "margin", "entropy"):
+        values = (getattr(shown, name).astype(float) for shown in (one, two))
+        np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-3)
+    assert np.isfinite(two.entropy).all()  # the scenes of both processes are there
 
 
 def test_recording_changes_no_weight(tmp_path: Path) -> None:

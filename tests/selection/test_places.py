@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from pyproj import Transformer
 from rasterio.transform import from_origin
-from rasterio.warp import transform
 
 from swath.errors import InputError, SceneError, UnknownNameError
 from swath.labels import LabelTable
@@ -38,7 +38,8 @@ def test_a_raster_is_looked_up_at_the_scenes_in_any_system(tmp_path: Path) -> No
         expected.append(str(values[int(row), int(column)]) if inside else "outside")
     rows = np.arange(200)
     assert sampled(path, {"lon": lon, "lat": lat}, rows).tolist() == expected
-    x, y = (np.array(part) for part in transform("EPSG:4326", "EPSG:3857", lon, lat))
+    x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(lon, lat)
+    x[3] = np.nan
     placed = {"x": x, "y": y, "crs": np.full(200, "EPSG:3857")}
     assert sampled(path, placed, rows[::-1]).tolist() == expected[::-1]
     code, names = strata_of(
@@ -48,6 +49,8 @@ def test_a_raster_is_looked_up_at_the_scenes_in_any_system(tmp_path: Path) -> No
     for columns, reason in (({}, "the data has none"), ({"x": x, "y": y}, "is not given")):
         with pytest.raises(InputError, match=reason):
             sampled(path, columns, rows)
+    with pytest.raises(InputError, match="coordinate system 'EPSG:none'"):
+        sampled(path, {**placed, "crs": np.full(200, "EPSG:none")}, rows)
     with pytest.raises(SceneError, match="no raster"):
         sampled(tmp_path / "none.tif", placed, rows)
     (tmp_path / "bad.tif").write_bytes(b"II*\x00nonsense")

@@ -169,9 +169,9 @@ def images_identity(store: PackedScenes, rows: Rows) -> str:
 
     Args:
         store: The packed scenes.
-        rows: Rows of the store.
+        rows: Rows of the store, in any order.
     """
-    return hashlib.sha256(np.ascontiguousarray(store.digests[rows]).tobytes()).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(store.digests[np.sort(rows)]).tobytes()).hexdigest()[:32]
 
 
 def kept_rows(
@@ -211,8 +211,8 @@ def kept_rows(
         )
     if images_identity(store, rows) != selection.notes["images"]:
         raise InputError(
-            f"{path} was made when the scenes of {source.name} had other pixels, though their names are the same. "
-            f"Select again from this data."
+            f"{path} was made when the scenes of {source.name} had other pixels, though their names are the same, or "
+            f"rows were taken out of it. Select again from this data."
         )
     noted = {name: selection.notes.get(name) for name in ("by", "options", "keep", "seed")}
     kept = np.sort(rows[selection.table["kept"].to_numpy()])

@@ -85,8 +85,9 @@ def sampled(path: Path, columns: Columns, rows: Rows) -> Words:
         InputError: There are no coordinates, or nobody says in which system.
         SceneError: The raster cannot be read, or says not where it lies.
     """
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform
 
     from swath.scenes.geotiff import opened
 
@@ -99,9 +100,9 @@ def sampled(path: Path, columns: Columns, rows: Rows) -> Words:
                 raise SceneError(f"{path} does not say which coordinate system it is in.")
             found = np.full(len(rows), "outside", "U32")
             there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-            if not len(there):
-                return found
-            px, py = (np.asarray(part) for part in transform(crs, raster.crs, x[there], y[there]))
+            # What has no place in the raster's system becomes infinite, and so lies outside.
+            to_raster = Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
+            px, py = to_raster.transform(x[there], y[there])
             inside = (px >= raster.bounds.left) & (px < raster.bounds.right)
             inside &= (py > raster.bounds.bottom) & (py <= raster.bounds.top)
             # Neighbours one after the other: GDAL then reads each of its blocks once.
@@ -110,6 +111,10 @@ def sampled(path: Path, columns: Columns, rows: Rows) -> Words:
             values = [value[0] for value in raster.sample(points, indexes=1, masked=True)]
             found[there[order]] = ["outside" if np.ma.is_masked(value) else str(value) for value in values]
             return found
+    except ProjError as error:
+        raise InputError(
+            f"The scenes' coordinate system {crs!r} cannot be brought to that of {path}: {error}."
+        ) from error
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read at the scenes' coordinates: {error}.") from error
 

@@ -74,7 +74,7 @@ def rs_prune(
         rows = _informative(bits, count, seed, least_bits, entropy_share)
         stage[np.setdiff1d(np.arange(scenes), rows)] = "entropy"
     classes = 0 if strata is None else len(np.unique(strata[strata >= 0]))
-    number = clusters or max(1, classes, min(1000, round(np.sqrt(len(rows)))))
+    number = clusters or min(len(rows), max(classes, min(1000, round(np.sqrt(len(rows))))))
     found = cluster(features, number, seed, rows=rows, strata=strata)
     member[rows] = found.member
     budgets = water_filling(np.bincount(found.member, minlength=number), count)

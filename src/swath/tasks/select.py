@@ -54,8 +54,8 @@ def select(
     keep: str | float | int,
     by: str = "rs-prune",
     out: str | os.PathLike[str] = "selection.parquet",
-    run: str | None = None,
-    features: str | None = None,
+    run: str | os.PathLike[str] | None = None,
+    features: str | os.PathLike[str] | None = None,
     strata: str | None = None,
     by_options: dict[str, Any] | None = None,
     seed: int = 0,
@@ -158,7 +158,7 @@ def select(
         "pool": pool.size,
         "kept": count,
         "data": str(data) if prepared is None else prepared.source.name,
-        "run": run,
+        "run": None if run is None else os.fspath(run),
         "images": identity,
         **choice.notes,
     }
@@ -167,7 +167,7 @@ def select(
     return Selected(Path(out), report, selection)
 
 
-def _refuse_needless(by: str, given: Mapping[str, Any], run: str | None) -> None:
+def _refuse_needless(by: str, given: Mapping[str, Any], run: str | os.PathLike[str] | None) -> None:
     """Refuse a selector without what it needs, before anything is read, with the command that makes it."""
     from swath.selection.selectors import SELECTORS
 
@@ -193,7 +193,9 @@ def _refuse_needless(by: str, given: Mapping[str, Any], run: str | None) -> None
 
 
 def _prepared(
-    data: str | os.PathLike[str] | SceneSource | None, given: Mapping[str, Any], run: str | None
+    data: str | os.PathLike[str] | SceneSource | None,
+    given: Mapping[str, Any],
+    run: str | os.PathLike[str] | None,
 ) -> tuple[Prepared, Run | None, bool]:
     """Return the data with its parts, the run that was named, and whether the run is of this data."""
     from swath.tasks.prepare import prepare, prepare_run
@@ -203,16 +205,14 @@ def _prepared(
     encoder = None if run is None else load_run(run)
     if data is None and encoder is None:
         raise InputError("Name a data set, or a run whose data it is (--run RUN).")
-    is_path = isinstance(data, str | os.PathLike)
-    where = os.fspath(data) if isinstance(data, str | os.PathLike) else ""
-    where = os.path.abspath(where) if is_path and os.path.exists(where) else where
-    if encoder is not None and (data is None or (is_path and where == encoder.config["data"])):
+    source, where = (None, os.fspath(data)) if isinstance(data, str | os.PathLike) else (data, "")
+    where = os.path.abspath(where) if where and os.path.exists(where) else where
+    if encoder is not None and source is None and where in ("", encoder.config["data"]):
         return prepare_run(encoder), encoder, True
     options = {**option_defaults(), **{name: given[name] for name in option_defaults() if name in given}}
     if encoder is not None:
         options["size"] = encoder.config["size"]
-    source = None if is_path or data is None else data
-    return prepare({**options, "data": where}, source), encoder, False  # type: ignore[arg-type]
+    return prepare({**options, "data": where}, source), encoder, False
 
 
 def _pool(prepared: Prepared, given: Mapping[str, Any], encoder: Run | None, own: bool) -> Pool:
@@ -238,7 +238,7 @@ def _pool(prepared: Prepared, given: Mapping[str, Any], encoder: Run | None, own
 
 
 def _features(
-    prepared: Prepared, file: str | None, encoder: Run | None, index: npt.NDArray[np.int64]
+    prepared: Prepared, file: str | os.PathLike[str] | None, encoder: Run | None, index: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.floating[Any]]:
     from swath.selection.pool import check_features
     from swath.training.predict import features
