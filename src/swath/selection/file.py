@@ -22,7 +22,7 @@ from swath.scenes.packed import PackedScenes
 from swath.scenes.source import SceneSource
 from swath.selection.pool import Choice, Rows
 
-__all__ = ["Selection", "images_identity", "kept_rows", "read_selection", "write_selection"]
+__all__ = ["Selection", "images_identity", "kept_rows", "read_selection", "scene_names", "write_selection"]
 
 _NOTES = b"swath"
 _COLUMNS = pa.schema(
@@ -164,6 +164,18 @@ def _wrong(table: pa.Table) -> str:
     return ""
 
 
+def scene_names(source: SceneSource, rows: Rows) -> list[str]:
+    """Return names of scenes that stay when the whole data set is moved: paths inside it, where it has files.
+
+    Args:
+        source: The data set.
+        rows: Positions of the scenes in it.
+    """
+    if "path" in source.columns:
+        return [str(path) for path in np.asarray(source.columns["path"])[rows]]
+    return [source.describe(int(row)) for row in rows]
+
+
 def images_identity(store: PackedScenes, rows: Rows) -> str:
     """Return what changes with the pixels of some scenes, wherever their files lie.
 
@@ -196,14 +208,9 @@ def kept_rows(
     place[store.kept] = np.arange(len(store))
     rows = place[index]
     names = selection.table["scene"].to_list()
-    strange = next(
-        (
-            name
-            for name, row in zip(names, rows, strict=True)
-            if row < 0 or source.describe(int(store.kept[row])) != name
-        ),
-        None,
-    )
+    there, here = rows >= 0, np.full(len(rows), "", object)
+    here[there] = scene_names(source, store.kept[rows[there]])
+    strange = next((name for name, other in zip(names, here, strict=True) if name != other), None)
     if strange is not None:
         raise InputError(
             f"{path} was made from another data set than {source.name}: its scene {strange!r} is not where it was. "

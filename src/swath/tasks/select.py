@@ -124,24 +124,24 @@ def select(
         (8, 's.html')
     """
     given = {name: value for name, value in locals().items() if name not in ("data", "run")}
-    from swath.selection.file import images_identity, write_selection
+    from swath.selection.file import images_identity, scene_names, write_selection
     from swath.selection.selectors import SELECTORS, choose
     from swath.selection.shares import kept_of
     from swath.tasks.select_report import write_selection_report
 
     if by not in SELECTORS:
         raise UnknownNameError("selector", by, SELECTORS)
-    _refuse_needless(by, given, run)
     kept_of(keep, 2**62)  # what is no budget at all is said before scenes are read
     if isinstance(data, str | os.PathLike) and os.fspath(data).endswith(".npy"):
         pool, index, names = _of_features(Path(data), by)
         prepared, identity = None, _file_identity(Path(data))
     else:
+        _refuse_needless(by, given, run)
         prepared, encoder, own = _prepared(data, given, run)
         rows = prepared.parts["train"]
         pool = _pool(prepared, given, encoder, own)
         index = prepared.store.kept[rows]
-        names = [prepared.source.describe(int(row)) for row in index]
+        names = scene_names(prepared.source, index)
         identity = images_identity(prepared.store, rows)
     count = kept_of(keep, pool.size)
     choice = choose(by, pool, count, seed, by_options)
