@@ -131,19 +131,19 @@ def select(
 
     if by not in SELECTORS:
         raise UnknownNameError("selector", by, SELECTORS)
-    kept_of(keep, 2**62)  # what is no budget at all is said before scenes are read
     if isinstance(data, str | os.PathLike) and os.fspath(data).endswith(".npy"):
         pool, index, names = _of_features(Path(data), by)
+        count = kept_of(keep, pool.size)
         prepared, identity = None, _file_identity(Path(data))
     else:
         _refuse_needless(by, given, run)
         prepared, encoder, own = _prepared(data, given, run)
         rows = prepared.parts["train"]
+        count = kept_of(keep, len(rows))  # before features are computed
         pool = _pool(prepared, given, encoder, own)
         index = prepared.store.kept[rows]
         names = scene_names(prepared.source, index)
         identity = images_identity(prepared.store, rows)
-    count = kept_of(keep, pool.size)
     choice = choose(by, pool, count, seed, by_options)
     options = {
         **SELECTORS[by].options,
