@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swath.tasks.evaluate import evaluate as evaluate
     from swath.tasks.map import map_scenes as map_scenes
     from swath.tasks.predict import predict as predict
+    from swath.tasks.select import select as select
     from swath.tasks.train import train as train
     from swath.training.run import Run as Run
     from swath.training.run import load_run as load_run
@@ -32,6 +33,7 @@ _HOME = {
     "map_scenes": "swath.tasks.map",
     "open_scenes": "swath.scenes.open",
     "predict": "swath.tasks.predict",
+    "select": "swath.tasks.select",
     "train": "swath.tasks.train",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "map_scenes",
     "open_scenes",
     "predict",
+    "select",
     "train",
 ]
 

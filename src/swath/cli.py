@@ -75,6 +75,19 @@ COMMANDS = {
         "  swath compare DATA --methods 'adagc,adagc:start_epoch=10' --draws single-positive-random,none "
         "--seeds 0,1,2 --workers 2 --out FOLDER",
     ),
+    "select": Command(
+        "choose which training scenes to keep, and show what is lost; train --only takes the selection",
+        "swath.tasks.select:select",
+        {"data": "?"},
+        "swath select DATA --keep 15% --by rs-prune --run RUN --out selection.parquet\n"
+        "  swath select --run RUN --keep 30% --by ccs:aum\n  swath train DATA --only selection.parquet --out OTHER",
+    ),
+    "duplicates": Command(
+        "list scenes that show nearly the same, also flipped or turned",
+        "swath.tasks.duplicates:duplicates",
+        {"data": "?"},
+        "swath duplicates DATA --out groups.csv",
+    ),
     "labels check": Command(
         "list the labels that look wrong, as a table and a gallery; for labels that are complete",
         "swath.tasks.label_check:check_labels",
@@ -266,11 +279,13 @@ def _told(answer: Any) -> str:
     """Return what a command says at its end: the figures, and where things are."""
     from swath.evaluation.evaluate import chief_figures
     from swath.tasks.compare import Comparison
+    from swath.tasks.duplicates import Duplicates
     from swath.tasks.label_check import LabelCheck
     from swath.tasks.map import MapSummary
+    from swath.tasks.select import Selected
     from swath.training.run import Run
 
-    if isinstance(answer, MapSummary):
+    if isinstance(answer, Duplicates | MapSummary | Selected):
         return str(answer)
     if isinstance(answer, Comparison):
         said = "".join(f"{sentence}\n" for sentence in answer.findings)
