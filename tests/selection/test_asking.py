@@ -14,8 +14,8 @@ from swath.labels import LabelTable
 from swath.scenes.memory import ArrayScenes
 from swath.scenes.packing import pack
 from swath.selection.asking import labelled_scenes, next_scenes
-from swath.selection.pool import Pool
 from swath.selection.query import STRATEGIES, query
+from swath.selection.query_pool import QueryPool
 from swath.training.predict import features, features_and_probabilities, probabilities
 
 
@@ -60,7 +60,7 @@ def test_positions_are_those_of_the_query_over_what_the_network_sees(by: str) ->
     model, labelled = network(source), labelled_scenes(source.labels)
     store = pack(source, 16)
     read = lambda some: store.batch(some, model.contract)  # noqa: E731
-    pool = Pool(labelled, *features_and_probabilities(model, read, np.arange(24)))
+    pool = QueryPool(labelled, *features_and_probabilities(model, read, np.arange(24)))
     question = next_scenes(model, source, labelled, 5, by=by, seed=2)
     assert question.rows.tolist() == query(by, pool, 5, seed=2).tolist()
     assert pool.probability is not None

@@ -11,22 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swath.errors import InputError, UnknownNameError
-from swath.selection.clusters import coarse_groups, spectral_clusters
-from swath.selection.pool import Pool, entropy, gradient_norm, margin
+from swath.selection.groups import coarse_groups, spectral_clusters
 from swath.selection.query import LARGEST_GROUP, STRATEGIES, hierarchical, query
+from swath.selection.query_pool import QueryPool, entropy, gradient_norm, margin
 
 
-def made(scenes: int = 60, *, labelled: int = 10, exclusive: bool = True, seed: int = 0) -> Pool:
+def made(scenes: int = 60, *, labelled: int = 10, exclusive: bool = True, seed: int = 0) -> QueryPool:
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, (scenes, 5))
     odds = np.exp(logits)
     probability = odds / odds.sum(axis=1, keepdims=True) if exclusive else odds / (1 + odds)
     mask = np.zeros(scenes, bool)
     mask[random.choice(scenes, labelled, replace=False)] = True
-    return Pool(mask, np.abs(random.normal(size=(scenes, 8))), probability, exclusive)
+    return QueryPool(mask, np.abs(random.normal(size=(scenes, 8))), probability, exclusive)
 
 
-def gradients(pool: Pool) -> npt.NDArray[np.float64]:
+def gradients(pool: QueryPool) -> npt.NDArray[np.float64]:
     """The gradient of each scene's loss by the last layer, as a long vector: what the strategies never make."""
     assert pool.features is not None
     assert pool.probability is not None
@@ -51,9 +51,9 @@ def test_budgets_are_exact_without_repeats_or_labelled_scenes(by: str, exclusive
 
 def test_seeds_and_rounds_draw_anew() -> None:
     pool = made(200, labelled=10)
-    later = Pool(np.arange(200) < 11)
+    later = QueryPool(np.arange(200) < 11)
     assert set(query("random", pool, 20, seed=0)) != set(query("random", pool, 20, seed=1))
-    assert query("random", Pool(np.arange(200) < 10), 20).tolist() != query("random", later, 20).tolist()
+    assert query("random", QueryPool(np.arange(200) < 10), 20).tolist() != query("random", later, 20).tolist()
 
 
 @settings(max_examples=25)
@@ -80,7 +80,7 @@ def test_degenerate_pools_keep_the_budget_without_a_warning(
     probability = np.full((scenes, classes), 1 / classes, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rows = query(by, Pool(labelled, features, probability), budget)
+        rows = query(by, QueryPool(labelled, features, probability), budget)
     assert len(set(rows.tolist())) == budget
     assert not labelled[rows].any()
 
@@ -157,7 +157,9 @@ def test_badge_draws_by_distances_of_explicit_gradients(exclusive: bool) -> None
 def test_coreset_is_the_greedy_cover(labelled: int) -> None:
     pool = made(80, labelled=labelled)
     assert pool.features is not None
-    shifted = Pool(pool.labelled, (pool.features + 500).astype(np.float32))  # far from the origin, in float32
+    shifted = QueryPool(
+        pool.labelled, (pool.features + 500).astype(np.float32)
+    )  # far from the origin, in float32
     rows = query("coreset", pool, 15)
     distances = np.linalg.norm(pool.features[:, None] - pool.features[None], axis=2)
     covered, free = list(np.flatnonzero(pool.labelled)), list(pool.candidates)
@@ -181,14 +183,14 @@ def test_hssal_asks_in_every_cluster_for_the_largest_gradient() -> None:
     kind = np.arange(120) % 6
     features = centres[kind] + random.normal(0, 0.05, (120, 6))
     odds = np.exp(random.normal(0, 1, (120, 3)))
-    pool = Pool(np.arange(120) < 12, features, odds / odds.sum(axis=1, keepdims=True))
+    pool = QueryPool(np.arange(120) < 12, features, odds / odds.sum(axis=1, keepdims=True))
     rows = query("hssal", pool, 6)
     norm = gradient_norm(features, pool.probability, exclusive=True)  # type: ignore[arg-type]
     best = [max(np.flatnonzero((kind == k) & ~pool.labelled), key=lambda row: norm[row]) for k in range(6)]
     assert sorted(rows.tolist()) == sorted(best)
     assert (np.diff(norm[rows]) <= 0).all()
     # Before there is a head: one near the middle of each.
-    first = query("hssal", Pool(pool.labelled, features), 6)
+    first = query("hssal", QueryPool(pool.labelled, features), 6)
     assert sorted(kind[first]) == list(range(6))
     away = np.linalg.norm(features - centres[kind], axis=1)
     assert all(away[row] <= np.quantile(away[kind == kind[row]], 0.5) for row in first)
@@ -238,7 +240,7 @@ def test_spectral_clusters_follow_gaps_where_k_means_cannot() -> None:
 
 def test_unlabelled_rows_decide_nothing_by_their_order() -> None:
     pool = made(50, labelled=0)
-    equal = Pool(pool.labelled, probability=np.full((50, 2), 0.5))
+    equal = QueryPool(pool.labelled, probability=np.full((50, 2), 0.5))
     taken = {int(query("entropy", equal, 1, seed=seed)[0]) for seed in range(30)}
     assert len(taken) > 10
 
@@ -274,20 +276,25 @@ def test_pools_that_are_none_are_refused() -> None:
         ({"probability": np.full((4, 2), np.inf)}, "NaN or infinity"),
     ):
         with pytest.raises(InputError, match=words):
-            Pool(mask, **given_)  # type: ignore[arg-type]
+            QueryPool(mask, **given_)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a mask, not a list of rows"):
-        Pool(np.array([0, 2]), features)  # type: ignore[arg-type]
-    assert Pool(mask, probability=np.full((4, 2), 0.7), exclusive=False).candidates.tolist() == [0, 1, 2, 3]
+        QueryPool(np.array([0, 2]), features)  # type: ignore[arg-type]
+    assert QueryPool(mask, probability=np.full((4, 2), 0.7), exclusive=False).candidates.tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
     half = np.full((4, 2), 0.5, np.float16)
-    assert Pool(mask, half, half).features.dtype == np.float32  # type: ignore[union-attr]
+    assert QueryPool(mask, half, half).features.dtype == np.float32  # type: ignore[union-attr]
 
 
 def test_what_a_strategy_lacks_is_named_with_what_works_without() -> None:
     with pytest.raises(InputError, match=r"needs features and probability .* use random"):
-        query("badge", Pool(np.zeros(4, bool)), 1)
+        query("badge", QueryPool(np.zeros(4, bool)), 1)
     with pytest.raises(InputError, match=r"entropy needs probability .* use random or coreset or hssal"):
-        query("entropy", Pool(np.zeros(4, bool), np.ones((4, 2))), 1)
+        query("entropy", QueryPool(np.zeros(4, bool), np.ones((4, 2))), 1)
     with pytest.raises(UnknownNameError, match="Did you mean 'hssal'"):
-        query("hsal", Pool(np.zeros(4, bool)), 1)
+        query("hsal", QueryPool(np.zeros(4, bool)), 1)
     with pytest.raises(InputError, match="of which 0 are not labelled"):
-        query("random", Pool(np.ones(4, bool)), 1)
+        query("random", QueryPool(np.ones(4, bool)), 1)

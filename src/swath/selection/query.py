@@ -11,21 +11,22 @@ import numpy.typing as npt
 
 from swath.errors import InputError, UnknownNameError
 from swath.randomness import stream
-from swath.selection.clusters import coarse_groups, spectral_clusters, unit_rows
-from swath.selection.pool import Pool, entropy, gradient_norm, margin, residual
+from swath.selection.groups import coarse_groups, spectral_clusters, unit_rows
+from swath.selection.query_pool import QueryPool, entropy, gradient_norm, margin, residual
 from swath.selection.shares import largest_remainder
+from swath.selection.spread import farthest_first
 
 __all__ = ["STRATEGIES", "Strategy", "hierarchical", "query"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.int64]
-Ask = Callable[[Pool, Rows, int, np.random.Generator], Rows]
+Ask = Callable[[QueryPool, Rows, int, np.random.Generator], Rows]
 
 LARGEST_GROUP = 1000
 """Most scenes that one spectral clustering of ``hssal`` looks at: its matrix then takes 8 MB."""
 
 
-def query(by: str, pool: Pool, budget: int, *, seed: int = 0) -> Rows:
+def query(by: str, pool: QueryPool, budget: int, *, seed: int = 0) -> Rows:
     """Return which scenes to have labelled next.
 
     The same pool, budget and seed give the same rows. Ties are broken at random, never by the order of the scenes.
@@ -44,7 +45,7 @@ def query(by: str, pool: Pool, budget: int, *, seed: int = 0) -> Rows:
         InputError: The budget is out of its range, or the pool lacks what the strategy needs.
 
     Example:
-        >>> pool = Pool(np.zeros(3, bool), probability=np.array([[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]))
+        >>> pool = QueryPool(np.zeros(3, bool), probability=np.array([[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]))
         >>> query("entropy", pool, 2).tolist()
         [1, 2]
     """
@@ -136,45 +137,28 @@ def _best_of_each(
     return np.lexsort((-preference, -size, place))[:wanted]
 
 
-def _random(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _random(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     return candidates[:budget]
 
 
-def _entropy(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _entropy(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     unsure = entropy(_given(pool.probability)[candidates], exclusive=pool.exclusive)
     return candidates[np.argsort(-unsure, kind="stable")[:budget]]
 
 
-def _margin(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _margin(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     ahead = margin(_given(pool.probability)[candidates], exclusive=pool.exclusive)
     return candidates[np.argsort(ahead, kind="stable")[:budget]]
 
 
-def _coreset(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _coreset(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     """Greedy k-centre: always the scene that is furthest from all that are labelled or chosen."""
-    from sklearn.metrics import pairwise_distances_argmin_min
-
-    features = _given(pool.features)
-    # Distances are found as |x|^2 + |y|^2 - 2 x y, which is exact enough only near the origin.
-    middle = features[candidates].mean(axis=0)
-    own = features[candidates] - middle
-    length = np.square(own).sum(axis=1, dtype=np.float64)
-    if pool.labelled.any():
-        near = pairwise_distances_argmin_min(own, features[pool.labelled] - middle)[1]
-        distance = np.square(near, dtype=np.float64)
-    else:
-        # Nothing to be far from: the scene nearest to the mean begins.
-        distance = length.max() - length
-    chosen = np.empty(budget, np.int64)
-    for position in range(budget):
-        pick = int(distance.argmax())
-        to_pick = np.maximum(length + length[pick] - 2.0 * (own @ own[pick]), 0)
-        distance = np.minimum(distance, to_pick) if position or pool.labelled.any() else to_pick
-        chosen[position], distance[chosen[: position + 1]] = pick, -1
-    return candidates[chosen]
+    own = np.concatenate([np.flatnonzero(pool.labelled), candidates])
+    taken = np.arange(len(own) - len(candidates))
+    return own[farthest_first(_given(pool.features)[own], budget, taken=taken)[0]]
 
 
-def _badge(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _badge(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     """Seeds of k-means++ among gradients, whose products factorise: none of (classes x d) numbers is ever made."""
     answer = residual(_given(pool.probability)[candidates], exclusive=pool.exclusive)
     features = _given(pool.features)[candidates]
@@ -201,7 +185,7 @@ def _drawn(weight: Floats, free: npt.NDArray[np.bool_], random: np.random.Genera
     return int(min(drawn, np.flatnonzero(weight)[-1]))
 
 
-def _hssal(pool: Pool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
+def _hssal(pool: QueryPool, candidates: Rows, budget: int, random: np.random.Generator) -> Rows:
     """Coarse groups, clusters, gradients; before the first training, which has no gradients, middles of clusters."""
     features = _given(pool.features)[candidates]
     score = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swath.errors import InputError
 
-__all__ = ["Pool", "entropy", "gradient_norm", "margin", "residual"]
+__all__ = ["QueryPool", "entropy", "gradient_norm", "margin", "residual"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -19,7 +19,7 @@ _SUM_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class QueryPool:
     """The scenes of a pool as arrays. Nothing here is a label: what classes the labelled scenes have is not asked.
 
     Args:
@@ -34,7 +34,7 @@ class Pool:
             sum to 1.
 
     Example:
-        >>> pool = Pool(np.array([True, False]), probability=np.array([[0.9, 0.1], [0.5, 0.5]]))
+        >>> pool = QueryPool(np.array([True, False]), probability=np.array([[0.9, 0.1], [0.5, 0.5]]))
         >>> pool.candidates.tolist()
         [1]
     """
