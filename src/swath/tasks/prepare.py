@@ -23,6 +23,7 @@ from swath.scenes.packing import pack
 from swath.scenes.source import SceneSource
 from swath.scenes.splits import block_groups, split_rows
 from swath.scenes.statistics import statistics
+from swath.tasks.labelled import only_labelled, read_labelled
 from swath.training.run import Run
 
 __all__ = ["Prepared", "open_source", "prepare", "prepare_other", "prepare_run", "with_columns"]
@@ -80,11 +81,16 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     truth = with_columns(source.labels, source, options).take(store.kept)
     parts, split = _parts(truth, source.columns, store.kept, options)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
-    labels, lost = truth.take(parts["train"]), dict[str, str | int]()
+    complete = truth.take(parts["train"])
+    labels, ways = complete, list[str]()
+    if options["labelled"]:
+        table = read_labelled(options["labelled"], source)
+        labels = only_labelled(labels, store.kept[parts["train"]], table, store.kept[parts["validation"]])
+        ways.append(f"labels of {len(table)} scenes")
     if options["draw"]:
-        complete = labels
-        labels = lose(complete, options["draw"], options["seed"], area=area)
-        lost = loss_record(complete, labels, options["draw"], options["seed"])
+        labels = lose(labels, options["draw"], options["seed"], area=area)
+        ways.append(options["draw"])
+    lost = loss_record(complete, labels, " + ".join(ways), options["seed"]) if ways else {}
     known = is_known(labels.state)
     if not known.any():
         raise LabelError(
