@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from swath.encoders import SceneModel
 from swath.errors import InputError
@@ -109,10 +110,15 @@ def next_scenes(
     store, contract = pack(source, model.size, skip_unreadable=skip_unreadable), model.contract
     own = np.flatnonzero(inside[store.kept])
     rows = store.kept[own]
-    knows = not untrained and _same_classes(model, source.labels)
-    compute = features_and_probabilities if knows else features
-    found = compute(model, lambda some: store.batch(some, contract), own)
-    seen, probability = found if isinstance(found, tuple) else (found, None)
+
+    def read(some: npt.NDArray[np.int64]) -> Tensor:
+        return store.batch(some, contract)
+
+    probability = None
+    if untrained or not _same_classes(model, source.labels):
+        seen = features(model, read, own)
+    else:
+        seen, probability = features_and_probabilities(model, read, own)
     asked = query(by, QueryPool(labelled[rows], seen, probability, contract.exclusive), budget, seed=seed)
     return Question(rows[asked], None if probability is None else probability[asked])
 

@@ -118,7 +118,9 @@ class Experiment:
 
     def _train_on_all(self) -> dict[str, Any]:
         method = "cross-entropy" if self.prepared.labels.exclusive else "all-known"
-        return self._train("full", {**self.options, "method": method, "method_options": None})
+        options = {**self.options, "method": method, "method_options": None}
+        refuse_changed(self.folder / "full", options, self.identity)
+        return self._train("full", options)
 
     def _round(self, number: int, reference: Mapping[str, Any] | None) -> dict[str, Any]:
         """Reveal what was asked for, train, judge, and return the row; the rounds before it are finished."""
