@@ -215,3 +215,6 @@ def test_ask_lists_unlabelled_scenes_with_what_the_network_believes(
     with pytest.raises(InputError, match=r"\.csv or \.parquet"):
         ask(source, by="random", budget=3, out=tmp_path / "no.txt")
     assert not list(tmp_path.glob("no.*"))
+    with pytest.raises(InputError, match="would take it for the table of the data set"):
+        ask(class_folder, by="random", budget=3, out=class_folder / "next.csv")
+    assert not (class_folder / "next.csv").exists()

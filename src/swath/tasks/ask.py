@@ -57,7 +57,8 @@ def ask(
         ``probability``.
 
     Raises:
-        InputError: The budget is not usable, ``out`` is neither CSV nor Parquet, or the strategy needs a run.
+        InputError: The budget is not usable, ``out`` is neither CSV nor Parquet or lies inside ``data``, or the
+            strategy needs a run.
         UnknownNameError: There is no such strategy.
         ContractError: Bands or units of the data are not the run's.
 
@@ -81,6 +82,11 @@ def ask(
     target = Path(out)
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{target} should end in .csv or .parquet, the two kinds of table that ask writes.")
+    if not isinstance(data, SceneSource) and Path(data).resolve() in target.resolve().parents:
+        raise InputError(
+            f"{target} lies inside {data}, where the next command would take it for the table of the data set. Name a "
+            f"file elsewhere."
+        )
     if isinstance(data, SceneSource):
         source = data
     else:
