@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from swath.labels import LabelTable as LabelTable
     from swath.scenes import BandContract as BandContract
     from swath.scenes import open_scenes as open_scenes
+    from swath.tasks.active import active_learning as active_learning
+    from swath.tasks.ask import ask as ask
     from swath.tasks.compare import compare as compare
     from swath.tasks.evaluate import evaluate as evaluate
     from swath.tasks.map import map_scenes as map_scenes
@@ -26,6 +28,8 @@ _HOME = {
     "BandContract": "swath.scenes.contract",
     "LabelTable": "swath.labels",
     "Run": "swath.training.run",
+    "active_learning": "swath.tasks.active",
+    "ask": "swath.tasks.ask",
     "build_model": "swath.encoders",
     "compare": "swath.tasks.compare",
     "evaluate": "swath.tasks.evaluate",
@@ -42,6 +46,8 @@ __all__ = [
     "LabelTable",
     "Run",
     "__version__",
+    "active_learning",
+    "ask",
     "build_model",
     "compare",
     "evaluate",

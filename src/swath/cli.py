@@ -88,6 +88,18 @@ COMMANDS = {
         {"data": "?"},
         "swath duplicates DATA --out groups.csv",
     ),
+    "ask": Command(
+        "say which scenes to have labelled next, of a data set whose labels are partly unknown",
+        "swath.tasks.ask:ask",
+        {"data": "?"},
+        "swath ask DATA --run RUN --by hssal --budget 42 --out next.csv",
+    ),
+    "active": Command(
+        "try a way to ask in rounds of training and asking, on a data set whose labels are all known",
+        "swath.tasks.active:active_learning",
+        {"data": "?"},
+        "swath active DATA --by hssal --start 2% --stop 8% --rounds 4 --method fixmatch --out FOLDER",
+    ),
     "labels check": Command(
         "list the labels that look wrong, as a table and a gallery; for labels that are complete",
         "swath.tasks.label_check:check_labels",
@@ -278,6 +290,7 @@ def _overview() -> str:
 def _told(answer: Any) -> str:
     """Return what a command says at its end: the figures, and where things are."""
     from swath.evaluation.evaluate import chief_figures
+    from swath.tasks.active import ActiveLearning
     from swath.tasks.compare import Comparison
     from swath.tasks.duplicates import Duplicates
     from swath.tasks.label_check import LabelCheck
@@ -290,6 +303,8 @@ def _told(answer: Any) -> str:
     if isinstance(answer, Comparison):
         said = "".join(f"{sentence}\n" for sentence in answer.findings)
         return f"{answer.table}\n\n{said}folder: {answer.folder}\nreport: {answer.report}"
+    if isinstance(answer, ActiveLearning):
+        return f"{answer.table}\nfolder: {answer.folder}"
     if isinstance(answer, LabelCheck):
         said = f"{len(answer.table)} of {answer.checked} known labels look wrong"
         first = answer.table.head(10).to_string(index=False) + "\n" if len(answer.table) else ""
@@ -317,6 +332,6 @@ def _how_to_go_on(name: str, arguments: list[str]) -> str:
         return f" Go on with: swath train --resume {arguments[arguments.index('--out') + 1]}"
     if name == "map":
         return " Call the same command again to go on; what is computed is kept."
-    if name in ("compare", "quickstart"):
+    if name in ("active", "compare", "quickstart"):
         return " Call the same command again to go on; finished runs are kept, and the last one goes on where it was."
     return ""

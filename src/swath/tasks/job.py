@@ -25,6 +25,7 @@ from swath.methods import METHODS, Method, make_method
 from swath.scenes.source import SceneSource
 from swath.selection.file import read_selection
 from swath.tasks.evidence import write_evidence
+from swath.tasks.labelled import only_labelled, read_labelled
 from swath.tasks.prepare import Prepared, prepare
 from swath.training.checkpoint import Shelf
 from swath.training.dynamics import Recorded, check_recordable
@@ -218,6 +219,17 @@ def _validator(options: Mapping[str, Any], prepared: Prepared) -> Callable[[nn.M
         return None
     observed = options["validation_labels"] == "observed"
     labels = prepared.truth.take(rows)
+    if observed and options["labelled"]:
+        kept, source = prepared.store.kept, prepared.source
+        table = read_labelled(options["labelled"], source)
+        labels = only_labelled(labels, kept[rows], table, kept[prepared.parts["train"]])
+        answered = is_known(labels.state).any(axis=1)
+        if not answered.any():
+            raise InputError(
+                f"{options['labelled']} names none of the {len(rows)} validation scenes, so they cannot choose an "
+                f"epoch. Label some of them, or leave validation_share out."
+            )
+        rows, labels = rows[answered], labels.take(answered)
     if observed and options["draw"]:
         labels = lose(labels, options["draw"], options["seed"] + 1, area=prepared.area(rows))
 

@@ -25,6 +25,7 @@ from swath.scenes.source import SceneSource
 from swath.scenes.splits import block_groups, split_rows
 from swath.scenes.statistics import statistics
 from swath.selection.file import kept_rows
+from swath.tasks.labelled import only_labelled, read_labelled
 from swath.training.run import Run
 
 __all__ = ["Prepared", "open_source", "prepare", "prepare_other", "prepare_run", "with_columns"]
@@ -84,8 +85,14 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     parts, split = _parts(truth, source.columns, store.kept, options, alike)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
     complete = labels = truth.take(parts["train"])
+    ways: list[str] = []
+    if options["labelled"]:
+        table = read_labelled(options["labelled"], source)
+        labels = only_labelled(labels, store.kept[parts["train"]], table, store.kept[parts["validation"]])
+        ways.append(f"labels of {len(table)} scenes")
     if options["draw"]:
-        labels = lose(complete, options["draw"], options["seed"], area=area)
+        labels = lose(labels, options["draw"], options["seed"], area=area)
+        ways.append(options["draw"])
     chosen: dict[str, Any] = {}
     if options["only"]:
         # After labels are lost, so that a scene has the labels it had in the training that it was chosen by.
@@ -100,7 +107,7 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
         split += f"; trained on {stays.sum()} of {len(stays)} training scenes, those that {chosen['by']} kept"
         parts["train"] = parts["train"][stays]
         complete, labels = complete.take(stays), labels.take(stays)
-    lost = loss_record(complete, labels, options["draw"], options["seed"]) if options["draw"] else {}
+    lost = loss_record(complete, labels, " + ".join(ways), options["seed"]) if ways else {}
     known = is_known(labels.state)
     if not known.any():
         raise LabelError(

@@ -29,6 +29,7 @@ def train(
     batch_size: int = 64,
     seed: int = 0,
     split_seed: int | None = None,
+    labelled: str | None = None,
     draw: str | None = None,
     test_share: float = 0.2,
     block_size: float | None = None,
@@ -73,6 +74,8 @@ def train(
         batch_size: Scenes in a step.
         seed: The one seed; split, label draw, weights, order and augmentation follow from it.
         split_seed: Seed of the split alone, so that it stays while all else changes, or the reverse; if None, ``seed``.
+        labelled: A table of the training scenes whose labels may be used, with the columns ``row`` and ``scene`` as
+            ``swath active`` writes them; all others are unknown. A column ``class`` leaves each that one class.
         draw: How to lose labels of the training scenes, such as ``single-positive-random``; None keeps them.
         test_share: Share of the scenes for the test, if there is no ``split`` column.
         block_size: Edge of square blocks of ground, in CRS units, that stay on one side of the split.
@@ -133,6 +136,7 @@ def train(
     # The run must be repeatable from any folder.
     options = {"data": os.path.abspath(where) if os.path.exists(where) else where, **options}
     options["only"] = None if only is None else os.path.abspath(only)
+    options["labelled"] = None if labelled is None else os.path.abspath(labelled)
     if model is not None:
         options |= {"encoder": model.name, "size": model.size}
     start_folder(Path(out), options)
