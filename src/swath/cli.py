@@ -75,6 +75,13 @@ COMMANDS = {
         "  swath compare DATA --methods 'adagc,adagc:start_epoch=10' --draws single-positive-random,none "
         "--seeds 0,1,2 --workers 2 --out FOLDER",
     ),
+    "label": Command(
+        "open a local page on which people label scenes; every answer is on disk at once",
+        "swath.tasks.label:label",
+        {"data": "?"},
+        "swath label IMAGES --classes water,forest,field --out labels.parquet\n"
+        "  swath label DATA --run RUN --budget 200 --out labels.parquet",
+    ),
     "labels check": Command(
         "list the labels that look wrong, as a table and a gallery; for labels that are complete",
         "swath.tasks.label_check:check_labels",
