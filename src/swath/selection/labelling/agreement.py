@@ -70,7 +70,7 @@ def agreement(
         return None
     compare = _compare_full if mode == "full" else _compare_single
     found = [compare(compared, classes) for compared in pairs.values()]
-    same, number = sum(one[0] for one in found), sum(one[1] for one in found)
+    same, number = (np.sum([one[side] for one in found], axis=0) for side in (0, 1))
     return {
         "scenes": len({answer.scene for compared in pairs.values() for answer, _ in compared}),
         "share": float(same.sum() / max(1, number.sum())) if mode == "full" else _equal(pairs.values()),

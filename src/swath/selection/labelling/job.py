@@ -42,6 +42,7 @@ class Job:
     budget: int | None = None
     twice: float = 0.0
     seed: int = 0
+    unlabelled: bool = False
 
 
 @dataclass

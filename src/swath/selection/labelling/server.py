@@ -106,7 +106,7 @@ def make_app(desk: Desk) -> FastAPI:
             "budget": job.budget,
         }
         policy = (
-            f"default-src 'none'; img-src 'self'; connect-src 'self'; script-src 'nonce-{nonce}'; "
+            f"default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src 'nonce-{nonce}'; "
             f"style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         text = template.render(content=content, nonce=nonce)

@@ -19,6 +19,7 @@ let marks = {}; // full labels: what is marked in it so far
 let shown_at = null; // when its picture appeared
 let shown_before = 0; // milliseconds it was looked at before the page was hidden
 let busy = false;
+let turn = 0; // counts what was sent, so that an older state does not replace a newer one
 let suggesting = localStorage.getItem("swath-suggest") === "yes";
 let were_shown = null; // the suggestions that were on the screen for this scene
 const pictures = new Map();
@@ -56,6 +57,7 @@ async function insist(path, body) {
 async function act(path, body) {
   if (busy) return;
   busy = true;
+  turn++;
   document.body.dataset.busy = "";
   try {
     const answer = await insist(path, { client, user, ...body });
@@ -68,8 +70,10 @@ async function act(path, body) {
 }
 
 async function refresh() {
+  const begun = turn;
   try {
     const state = await call(`/api/state?${new URLSearchParams({ client, user })}`);
+    if (begun !== turn) return;
     say("");
     await show(state);
   } catch (error) {
@@ -370,7 +374,7 @@ function build() {
   at("data").textContent = content.data;
   at("data").title = content.data;
   at("question").textContent = QUESTION[mode];
-  at("search").hidden = classes.length <= 9;
+  at("search").hidden = classes.length <= 15;
   classes.forEach((name, number) => {
     const button = document.createElement("button"), label = document.createElement("span"), mark = document.createElement("span"), chance = document.createElement("span");
     button.className = "class";
@@ -410,6 +414,7 @@ async function use_name(name) {
   name = name.trim();
   if (!name || name === user) return;
   const before = user;
+  turn++;
   user = name;
   scene = null;
   try {
