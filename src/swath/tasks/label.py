@@ -156,7 +156,9 @@ def _kind(
 ) -> tuple[list[str] | None, Mode | None]:
     """Return classes that were named, here or when the labelling began, and how scenes are labelled, if that is known."""
     if exclusive and one_positive:
-        raise InputError("Where classes are exclusive, one positive is the whole answer: leave --one-positive out.")
+        raise InputError(
+            "Where classes are exclusive, one positive is the whole answer: leave --one-positive out."
+        )
     starts = [record for record in log.lines if record.get("event") == "start"]
     if not log.lines and target.exists():
         raise InputError(

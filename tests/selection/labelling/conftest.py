@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swath.scenes.files import FileScenes
-from swath.scenes.open import open_scenes
 from swath.selection.labelling.answers import Answer, AnswerLog, now
 from swath.selection.labelling.job import Job, at_random
 from swath.selection.labelling.session import Session
@@ -41,7 +39,27 @@ def images(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Callable[..., Session]:
+def said() -> Callable[..., Answer]:
+    """Return a maker of answers, each with an id of its own."""
+
+    def make(scene: str, labels: dict[str, int] | None = None, user: str = "anna", **changed: Any) -> Answer:
+        values: dict[str, Any] = {
+            "id": os.urandom(8).hex(),
+            "scene": scene,
+            "user": user,
+            "labels": {} if labels is None else labels,
+            "unclear": labels is None,
+            "round": 1,
+            "at": now(),
+            "seconds": 1.5,
+        }
+        return Answer(**(values | changed))
+
+    return make
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Return a maker of sessions on the same log: each call is a restart."""
     opened: list[AnswerLog] = []
 
@@ -59,21 +77,6 @@ def session(tmp_path: Path) -> Callable[..., Session]:
     yield make
     for log in opened:
         log.close()
-
-
-def said(scene: str, labels: dict[str, int] | None = None, user: str = "anna", **changed: Any) -> Answer:
-    """An answer, with an id of its own."""
-    values: dict[str, Any] = {
-        "id": os.urandom(8).hex(),
-        "scene": scene,
-        "user": user,
-        "labels": {} if labels is None else labels,
-        "unclear": labels is None,
-        "round": 1,
-        "at": now(),
-        "seconds": 1.5,
-    }
-    return Answer(**(values | changed))
 
 
 class Page:
@@ -126,10 +129,3 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Page]]:
     for page in started:
         if page.process.poll() is None:
             page.kill()
-
-
-def opened(folder: Path, classes: Sequence[str] = CLASSES) -> FileScenes:
-    """The images as a source, nothing known."""
-    source = open_scenes(folder, classes=classes)
-    assert isinstance(source, FileScenes)
-    return source

@@ -23,7 +23,9 @@ def test_lines_come_back_in_order_after_a_restart(tmp_path: Path) -> None:
         for record in records[start : start + 2] if start == 0 else records[2:]:
             log.append(record)
         log.close()
-    assert AnswerLog(path).lines == records
+    log = AnswerLog(path)
+    assert log.lines == records
+    log.close()
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_nonsense_in_the_middle_is_refused_and_nothing_changed(tmp_path: Path) -
     with pytest.raises(InputError, match=r"line 2 is not a JSON object: '\[1, 2\]'"):
         AnswerLog(path)
     assert path.read_bytes() == content
-    with pytest.raises(InputError, match="line 2"):  # the lock was let go
+    with pytest.raises(InputError, match="line 2"):  # not "another swath label": the lock was let go
         AnswerLog(path)
 
 
@@ -107,7 +109,16 @@ def test_what_was_written_before_a_kill_is_there(tmp_path: Path) -> None:
 
 def test_an_answer_comes_back_as_it_was() -> None:
     answer = Answer(
-        "i", "a/b.png", "anna", {"water": 1}, False, 2, "2026-01-02T03:04:05.678+00:00", 1.25, [("water", 0.5)], 77
+        "i",
+        "a/b.png",
+        "anna",
+        {"water": 1},
+        False,
+        2,
+        "2026-01-02T03:04:05.678+00:00",
+        1.25,
+        [("water", 0.5)],
+        77,
     )
     assert Answer.from_record(json.loads(json.dumps(answer.record()))) == answer
 

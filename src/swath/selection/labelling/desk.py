@@ -177,7 +177,9 @@ def open_desk(
     check_classes(classes, mode)
     _refuse_unreadable_names(names)
     if budget is not None and budget < 1:
-        raise InputError(f"budget is {budget}; expected 1 scene a round or more, or none for all in one round.")
+        raise InputError(
+            f"budget is {budget}; expected 1 scene a round or more, or none for all in one round."
+        )
     if not 0 <= twice <= 1:
         raise InputError(f"twice is {twice}; expected a share of the scenes, from 0 to 1.")
     known = is_known(source.labels.state).any(axis=1)

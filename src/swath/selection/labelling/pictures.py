@@ -202,5 +202,3 @@ def encoded(picture: Image.Image, *, lossless_pixels: int = 2**19) -> tuple[byte
         return buffer.getvalue(), "image/png"
     picture.save(buffer, "JPEG", quality=92)
     return buffer.getvalue(), "image/jpeg"
-
-

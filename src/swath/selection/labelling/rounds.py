@@ -133,7 +133,9 @@ class Rounds:
             if self._state.step in ("training", "choosing"):
                 return
             if not self._session.full:
-                raise InputError(f"Round {self._session.round.number} is not finished; label its scenes first.")
+                raise InputError(
+                    f"Round {self._session.round.number} is not finished; label its scenes first."
+                )
             self._state = _State("training" if train else "choosing", epochs=int(self._options["epochs"]))
             threading.Thread(target=self._work, args=(train,), daemon=True).start()
 

@@ -24,7 +24,13 @@ __all__ = ["address_of", "listening", "make_app", "serve"]
 
 _BODY_BYTES: Final = 2**20
 _CACHED: Final = {"Cache-Control": "private, max-age=3600"}
-_QUIET: Final = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
+_QUIET: Final = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 Key = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -57,7 +57,9 @@ def check_classes(classes: Sequence[str], mode: Mode) -> None:
     others = {*CARRIED, *IMAGE_COLUMNS, *LIST_COLUMNS, *SINGLE_COLUMNS, *SOURCE_COLUMNS}
     for name in classes if mode != "one-class" else ():
         if name.lower() in others or name.startswith(ABOUT_ANSWERS) or name.endswith((".score", ".source")):
-            raise LabelError(f"A column called {name!r} is not read as a class; rename it, such as to '{name}_'.")
+            raise LabelError(
+                f"A column called {name!r} is not read as a class; rename it, such as to '{name}_'."
+            )
 
 
 def label_rows(
