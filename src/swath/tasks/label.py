@@ -154,7 +154,7 @@ def _refuse_inside(target: Path, data: Path) -> None:
 def _kind(
     log: AnswerLog, target: Path, classes: str | None, *, exclusive: bool, one_positive: bool
 ) -> tuple[list[str] | None, Mode | None]:
-    """Return classes that were named, here or when the labelling began, and how scenes are labelled, if that is known."""
+    """Return classes that were named, here or when the labelling began, and how scenes are labelled, if known."""
     if exclusive and one_positive:
         raise InputError(
             "Where classes are exclusive, one positive is the whole answer: leave --one-positive out."
@@ -195,14 +195,15 @@ def _opened(
         ) from error
     if not isinstance(source, FileScenes) or source.image_path(0) is None:
         raise InputError(
-            f"{source.name} has no image files of its own, which the label table could name. Give a folder of images or "
-            f"a table of them; unpack archives first."
+            f"{source.name} has no image files of its own, which the label table could name. Give a folder of "
+            f"images or a table of them; unpack archives first."
         )
     if mode is None:
         mode = "one-class" if source.labels.exclusive else "full"
     elif mode == "one-positive" and source.labels.exclusive:
         raise InputError(
-            f"The classes of {source.name} exclude each other, so one class is the whole answer: leave --one-positive out."
+            f"The classes of {source.name} exclude each other, so one class is the whole answer: leave "
+            f"--one-positive out."
         )
     return source, mode
 

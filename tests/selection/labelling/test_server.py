@@ -256,8 +256,7 @@ def page_scenes(caller: Caller) -> dict[str, int]:
 
 def test_tls(images: Any, serve: Any, tmp_path: Path) -> None:
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-keyout", "key.pem", "-out", "certificate.pem"],
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out certificate.pem".split(),
         cwd=tmp_path,
         capture_output=True,
         check=False,

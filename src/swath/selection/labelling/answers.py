@@ -190,7 +190,9 @@ class AnswerLog:
             ) from error
 
     def close(self) -> None:
-        """Let another process write."""
+        """Let another process write; a log in which nothing was ever written leaves no file behind."""
+        if not self._file.closed and not os.fstat(self._file.fileno()).st_size:
+            self.path.unlink(missing_ok=True)
         self._file.close()
         self._lock.release()
 

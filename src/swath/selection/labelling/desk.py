@@ -79,7 +79,7 @@ class Desk:
         return seen
 
     def answer(self, client: str, said: Mapping[str, Any]) -> None:
-        """Keep an answer: ``id``, ``scene`` (its name), ``user``, ``labels``, ``unclear``, ``seconds``, ``suggested``."""
+        """Keep what a page sent: id, scene (its name), user, labels, unclear, seconds and suggested."""
         position = self.session.position(said["scene"])
         path = self.source.image_path(position)
         size = -1
@@ -264,6 +264,6 @@ def _refuse_other_images(session: Session, source: FileScenes) -> None:
         for answer in answers[position].values():
             if answer.bytes not in (-1, size):
                 raise InputError(
-                    f"{path} has {size} bytes, and had {answer.bytes} when it was labelled in {session.log.path}. This is "
-                    f"another data set, or its images were changed. Restore them, or begin anew with another --out."
+                    f"{path} has {size} bytes, and had {answer.bytes} when it was labelled in {session.log.path}. "
+                    f"This is another data set, or its images were changed. Restore them, or begin anew with another --out."
                 )

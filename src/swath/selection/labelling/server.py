@@ -188,8 +188,8 @@ def listening(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise InputError(
-            f"Cannot listen on {host}, port {port}: {error.strerror or error}. If another program has the port, perhaps "
-            f"another `swath label`, give another --port, or 0 for any that is free."
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. If another program has the port, "
+            f"perhaps another `swath label`, give another --port, or 0 for any that is free."
         ) from error
     return found
 
