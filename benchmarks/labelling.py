@@ -24,6 +24,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
 from swath.files import write_json
 
 # Runs in the page: presses a key and waits until the next scene has been painted.
@@ -38,9 +42,6 @@ PRESS = """async key => {
 
 def make_images(folder: Path, number: int, size: int) -> None:
     """Make JPEG files of noise, a thousand to a folder; each file is a copy of one of a hundred."""
-    import numpy as np
-    from PIL import Image
-
     random = np.random.default_rng(0)
     originals = []
     for place in range(min(100, number)):
@@ -82,8 +83,6 @@ def start(folder: Path, out: Path) -> tuple[subprocess.Popen[bytes], str, float]
 
 def in_browser(address: str, answers: int) -> list[float]:
     """Return the milliseconds from each key to the next scene on the screen."""
-    from playwright.sync_api import sync_playwright
-
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as driver:
         options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]

@@ -83,7 +83,7 @@ def test_a_taken_port_a_foreign_table_and_labelled_scenes_are_refused(
     with pytest.raises(InputError, match="exists, without the answers"):
         label("images", out="other.parquet", classes="a,b")
     Path("labels.csv").write_text("image,class\nimages/00.png,dark\nimages/01.png,light\n")
-    with pytest.raises(InputError, match="All 2 scenes of .* have labels already.*--classes dark,light"):
+    with pytest.raises(InputError, match=r"All 2 scenes of .* have labels already.*--classes dark,light"):
         label("labels.csv", out="labels.parquet")
 
 
@@ -101,7 +101,7 @@ class Server:
         self._until(lambda: "token=" in self.log.read_text())
         address = re.search(r"http://\S+", self.log.read_text())
         assert address
-        self.base, _, token = address.group().partition("/?token=")
+        self.base = address.group().partition("/?token=")[0]
         with urllib.request.urlopen(address.group(), timeout=240) as reply:
             self.cookie = reply.headers["Set-Cookie"].partition(";")[0]
 

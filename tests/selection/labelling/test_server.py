@@ -14,6 +14,9 @@ import pytest
 from swath.scenes.open import open_scenes
 
 
+PAIR = ("-keyout", "key.pem", "-out", "certificate.pem")
+
+
 class Caller:
     """Speaks HTTP to a page's server, with any headers."""
 
@@ -256,7 +259,19 @@ def page_scenes(caller: Caller) -> dict[str, int]:
 
 def test_tls(images: Any, serve: Any, tmp_path: Path) -> None:
     made = subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out certificate.pem".split(),
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            *PAIR,
+        ],
         cwd=tmp_path,
         capture_output=True,
         check=False,

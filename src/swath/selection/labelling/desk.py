@@ -265,5 +265,6 @@ def _refuse_other_images(session: Session, source: FileScenes) -> None:
             if answer.bytes not in (-1, size):
                 raise InputError(
                     f"{path} has {size} bytes, and had {answer.bytes} when it was labelled in {session.log.path}. "
-                    f"This is another data set, or its images were changed. Restore them, or begin anew with another --out."
+                    f"This is another data set, or its images were changed. Restore them, or begin anew with "
+                    f"another --out."
                 )

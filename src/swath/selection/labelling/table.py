@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +145,7 @@ class LabelFile:
     data: LabelTable
     session: Session
     _written: int = -1
+    _known_images: dict[Path, list[str]] = field(default_factory=dict)
 
     def write(self) -> bool:
         """Write the table if there are answers that it lacks.
@@ -183,6 +184,12 @@ class LabelFile:
         pyarrow.parquet.write_table(rows, path)
 
     def _images(self, folder: Path) -> list[str]:
+        """Return the paths of all images from a folder; with many that takes a while, so it is done once."""
+        if folder not in self._known_images:
+            self._known_images[folder] = self._relative(folder)
+        return self._known_images[folder]
+
+    def _relative(self, folder: Path) -> list[str]:
         base = os.path.realpath(folder)
         # Folders are resolved, not files: a link to an image stays the name that people know.
         homes: dict[str, str] = {}
