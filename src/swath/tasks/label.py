@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,15 +103,15 @@ def label(
     from swath.selection.labelling.server import address_of, listening, serve
 
     _refuse_inside(target, Path(data))
-    log = AnswerLog(log_path(target))
-    try:
-        reading = {
-            "image_column": image_column,
-            "label_columns": None if label_columns is None else _listed(label_columns),
-            "complete": complete,
-            "images": images,
-            "nodata": nodata,
-        }
+    reading = {
+        "image_column": image_column,
+        "label_columns": None if label_columns is None else _listed(label_columns),
+        "complete": complete,
+        "images": images,
+        "nodata": nodata,
+    }
+    secure = tls_certificate is not None
+    with closing(listening(host, port)) as place, closing(AnswerLog(log_path(target))) as log:
         named, mode = _kind(log, target, classes, exclusive=exclusive, one_positive=one_positive)
         source, mode = _opened(data, reading, named, mode)
         desk = open_desk(
@@ -127,15 +128,10 @@ def label(
             train=train_options,
             unlabelled=named is not None,
         )
-        place = listening(host, port)
-    except BaseException:
-        log.close()
-        raise
-    token = secrets.token_urlsafe(24)
-    address = address_of(place, host, token, secure=tls_certificate is not None)
-    _say_where(address, host, secure=tls_certificate is not None, browser=not no_browser)
-    certificate = None if tls_certificate is None else Path(tls_certificate)
-    serve(desk, place, host, token, certificate=certificate, key=None if tls_key is None else Path(tls_key))
+        token = secrets.token_urlsafe(24)
+        _say_where(address_of(place, host, token, secure=secure), host, secure=secure, browser=not no_browser)
+        pair = (Path(tls_certificate), Path(tls_key)) if tls_certificate and tls_key else None
+        serve(desk, place, host, token, tls=pair)
     done = len(desk.session.answers())
     said = f"{done} of {len(source)} scenes are labelled.\nanswers: {log.path}"
     return said + (f"\ntable: {target}" if target.exists() else "")

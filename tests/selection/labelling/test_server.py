@@ -13,7 +13,6 @@ import pytest
 
 from swath.scenes.open import open_scenes
 
-
 PAIR = ("-keyout", "key.pem", "-out", "certificate.pem")
 
 

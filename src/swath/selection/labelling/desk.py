@@ -173,6 +173,7 @@ def open_desk(
     Raises:
         InputError: Something does not fit.
     """
+    user = checked_user(user)
     classes, names = source.labels.classes, [str(name) for name in source.columns["path"]]
     check_classes(classes, mode)
     _refuse_unreadable_names(names)
@@ -218,7 +219,7 @@ def open_desk(
         Suggestions(source, classes, children),
         rounds[0],
         children,
-        checked_user(user),
+        user,
         threading.Event(),
     )
 

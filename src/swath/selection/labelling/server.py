@@ -195,7 +195,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    desk: Desk, place: socket.socket, host: str, token: str, *, certificate: Path | None, key: Path | None
+    desk: Desk, place: socket.socket, host: str, token: str, *, tls: tuple[Path, Path] | None = None
 ) -> None:
     """Serve the page until Ctrl-C or a signal to end; the label table is written before this returns.
 
@@ -204,13 +204,13 @@ def serve(
         place: Where to listen.
         host: The address that was asked for.
         token: The secret of the address.
-        certificate: TLS certificate (PEM), or None for plain HTTP.
-        key: Its private key.
+        tls: Certificate and private key (PEM files) for https, or None for plain http.
 
     Raises:
         InputError: Certificate or key cannot be used.
     """
-    scheme = "http" if certificate is None else "https"
+    certificate, key = tls or (None, None)
+    scheme = "https" if tls else "http"
     cookie = f"swath-label-{place.getsockname()[1]}"  # cookies know no ports; another page keeps its own
     guarded = Guard(make_app(desk), token=token, cookie=cookie, host=host, scheme=scheme)
     config = uvicorn.Config(
