@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
         ({"classes": "a,b", "budget": 0}, InputError, "budget is 0"),
         ({"classes": "a,b", "twice": 1.5}, InputError, "twice is 1.5"),
         ({"classes": "a,b", "ask": "crystal-ball"}, UnknownNameError, "way to ask"),
+        ({"classes": "a,b", "ask": "hssal"}, InputError, "say how many with --budget"),
         ({"classes": "a,b", "run": "nowhere"}, RunError, "no trained model"),
         ({"classes": "a,b", "port": 99999}, InputError, "port is 99999"),
         ({"classes": "a,b", "host": "192.0.2.1"}, InputError, "Cannot listen on 192.0.2.1"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ from swath.errors import InputError, MissingExtraError, UnknownNameError
 if TYPE_CHECKING:
     from swath.scenes.files import FileScenes
     from swath.selection.labelling.answers import AnswerLog, Mode
-    from swath.selection.labelling.desk import Asker
 
 __all__ = ["label"]
+
+WAYS_TO_ASK = ("random", "entropy", "margin", "coreset", "badge", "hssal")
 
 
 def label(
@@ -55,7 +55,7 @@ def label(
         exclusive: With ``classes``: each scene has one class. Otherwise any number of them can be present.
         one_positive: Ask for one class that is present, and leave the others unknown.
         run: A trained run that suggests classes, where a person switches that on.
-        ask: How the scenes of a round are chosen: ``random``.
+        ask: How the scenes of a round are chosen once there is a model: ``random``, or a strategy of ``swath ask``.
         budget: Scenes in a round, after which a training is offered; without it all scenes are one round.
         train_options: Options of ``swath train`` between rounds, by name; else those of ``run``, else defaults.
         user: Your name in the table; if None, that of your account. Others enter theirs on the page.
@@ -102,6 +102,7 @@ def label(
     from swath.selection.labelling.desk import log_path, open_desk
     from swath.selection.labelling.server import address_of, listening, serve
 
+    _check_ask(ask, budget)
     _refuse_inside(target, Path(data))
     reading = {
         "image_column": image_column,
@@ -119,9 +120,9 @@ def label(
             log,
             target,
             mode=mode,
-            ask=_asker(ask, budget, seed),
             user=user or _account(),
             run=None if run is None else Path(run),
+            ask=ask,
             budget=budget,
             twice=twice,
             seed=seed,
@@ -204,19 +205,11 @@ def _opened(
     return source, mode
 
 
-def _asker(name: str, budget: int | None, seed: int) -> Asker:
-    """Return what makes the strategy that chooses the scenes of a round."""
-    from swath.selection.labelling.job import Ask, at_random
-
-    def randomly(_: Callable[[], Path | None]) -> Ask:
-        return at_random(seed)
-
-    askers: dict[str, Asker] = {"random": randomly}
-    if name not in askers:
-        raise UnknownNameError("way to ask", name, askers)
+def _check_ask(name: str, budget: int | None) -> None:
+    if name not in WAYS_TO_ASK:
+        raise UnknownNameError("way to ask", name, WAYS_TO_ASK)
     if name != "random" and budget is None:
         raise InputError(f"--ask {name} chooses the scenes of each round: say how many with --budget.")
-    return askers[name]
 
 
 def _account() -> str:

@@ -1,6 +1,7 @@
 """The page in a real browser, before a real server: people label by keyboard, and nothing they said is lost."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,20 @@ def go(page: Any, address: str) -> None:
     page.wait_for_selector("body[data-ready]")
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait for something to become true; asked from outside, because the page allows no script to be made of text."""
+    end = time.monotonic() + 240
+    while not page.evaluate(f"Boolean({expression})"):
+        assert time.monotonic() < end, expression
+        time.sleep(0.02)
+
+
 def press(page: Any, key: str) -> str:
     """Press a key and wait for what the server says to it; return the scene that was shown."""
-    page.wait_for_function(
-        "!busy && (view.phase !== 'labelling' || document.body.dataset.shown === scene.name)"
-    )
-    name = page.evaluate("document.body.dataset.shown")
-    turns = page.evaluate("turn")
+    until(page, "!busy && (view.phase !== 'labelling' || document.body.dataset.shown === scene.name)")
+    name, turns = page.evaluate("[document.body.dataset.shown, turn]")
     page.keyboard.press(key)
-    page.wait_for_function("before => turn > before && !busy", arg=turns)
+    until(page, f"turn > {turns} && !busy")
     return str(name)
 
 
@@ -108,7 +114,7 @@ def test_fifty_scenes_by_keyboard_with_undo_reload_kill_and_two_people(
     ben.click("#who")
     ben.fill("#user", "ben")
     ben.keyboard.press("Enter")
-    ben.wait_for_function("user === 'ben' && view && scene && document.body.dataset.shown === scene.name")
+    until(ben, "user === 'ben' && view && scene && document.body.dataset.shown === scene.name")
     for _ in range(6):
         assert anna.evaluate("scene.name") != ben.evaluate("scene.name")
         wanted[press(ben, "3")] = "field"
@@ -166,7 +172,7 @@ def test_full_labels_hostile_names_search_and_a_phone(
     # Touch works too.
     page.locator(".class").nth(4).click()
     page.click("#next")
-    page.wait_for_function("view.round.done === 2")
+    until(page, "view.round.done === 2")
     page.keyboard.press("?")
     page.wait_for_selector("#figures table")
     page.keyboard.press("Escape")
@@ -191,7 +197,7 @@ def test_the_server_is_away_for_a_while_and_the_answer_arrives(
     assert "sent again" in page.inner_text("#banner")
     assert page.evaluate("document.body.dataset.shown") == shown, "no next scene before the answer is on disk"
     page.context.set_offline(False)
-    page.wait_for_function("!busy && view.round.done === 1")
+    until(page, "!busy && view.round.done === 1")
     assert page.locator("#banner").is_hidden()
     assert list(said(tmp_path / "labels.answers.jsonl")) == [shown]
     # Another address, or none, does not open the page.

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from swath.labels import LabelTable, is_known
 from swath.scenes.files import FileScenes
 from swath.selection.labelling.answers import Answer, AnswerLog, Mode, now
 from swath.selection.labelling.children import Children
-from swath.selection.labelling.job import Ask, Job
+from swath.selection.labelling.job import Job, at_random
 from swath.selection.labelling.pictures import Neighbourhood, Pictures
 from swath.selection.labelling.rounds import Rounds, training_options
 from swath.selection.labelling.session import Session
@@ -29,9 +29,6 @@ SAVE_SECONDS: Final = 30
 """How often the label table is made anew while answers come in; the answers themselves are on disk at once."""
 COMPARED: Final = 200
 """Labelled images whose size is compared with what it was, to tell another data set of the same names."""
-
-Asker = Callable[[Callable[[], Path | None]], Ask]
-"""Makes a strategy, given what returns the newest run (None before the first training)."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,9 @@ def open_desk(
     out: Path,
     *,
     mode: Mode,
-    ask: Asker,
     user: str,
     run: Path | None = None,
+    ask: str = "random",
     budget: int | None = None,
     twice: float = 0.0,
     seed: int = 0,
@@ -161,9 +158,9 @@ def open_desk(
         log: The answers so far.
         out: The label table.
         mode: How scenes are labelled.
-        ask: Makes the strategy.
         user: Name of the person before the page.
         run: A trained run that suggests, or None.
+        ask: How the scenes of a round are chosen once there is a model; the first round is random.
         budget: Scenes in a round; None for all in one.
         twice: Share of scenes that two people are asked.
         seed: Seed of orders.
@@ -196,19 +193,14 @@ def open_desk(
         )
     options = training_options(mode, run, train or {})
     children = Children()
-    rounds: list[Rounds] = []
-
-    def latest() -> Path | None:
-        return rounds[0].latest_run() if rounds else run
-
-    asker = ask(latest)
+    randomly = at_random(seed)
     job = Job(source.name, names, classes, mode, known, budget, twice, seed, unlabelled)
-    session = Session(job, log, asker)
+    session = Session(job, log, randomly)
     _refuse_other_images(session, source)
     data = LabelTable(classes, source.labels.state, exclusive=mode == "one-class")
     labels = LabelFile(out, source, data, session)
     folder = out.with_suffix(".rounds")
-    rounds.append(Rounds(folder, session, labels, asker, options, children, run))
+    rounds = Rounds(folder, session, labels, randomly, ask, options, children, run)
     pictures = Pictures(source)
     return Desk(
         source,
@@ -217,7 +209,7 @@ def open_desk(
         pictures,
         Neighbourhood(source, pictures),
         Suggestions(source, classes, children),
-        rounds[0],
+        rounds,
         children,
         user,
         threading.Event(),

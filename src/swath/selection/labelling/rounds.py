@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from swath.errors import InputError, SwathError
@@ -85,7 +87,8 @@ class Rounds:
         folder: Where trainings are kept: ``round-N.parquet``, ``round-N.yaml`` and the run ``round-N``.
         session: What is asked and answered.
         labels: Writes the answers as a table.
-        ask: Chooses the scenes of a round.
+        ask: Chooses the scenes of a round at random: that is what is left where ``by`` cannot choose.
+        by: How the scenes of a round are chosen once there is a model: ``random``, or what ``swath ask`` knows.
         options: Options of ``swath train``.
         children: Runs it.
         run: The run that was there before the first round, or None.
@@ -97,12 +100,13 @@ class Rounds:
         session: Session,
         labels: LabelFile,
         ask: Ask,
+        by: str,
         options: Mapping[str, Any],
         children: Children,
         run: Path | None = None,
     ) -> None:
         self._folder, self._session, self._labels = folder, session, labels
-        self._ask, self._options, self._children = ask, options, children
+        self._ask, self._by, self._options, self._children = ask, by, options, children
         self._first_run = run
         self._state = _State()
         self._lock = threading.Lock()
@@ -136,10 +140,12 @@ class Rounds:
                 raise InputError(
                     f"Round {self._session.round.number} is not finished; label its scenes first."
                 )
+            # Who goes on without a training after something failed wants to go on, whatever else may fail.
+            by = "random" if self._state.step == "failed" and not train else self._by
             self._state = _State("training" if train else "choosing", epochs=int(self._options["epochs"]))
-            threading.Thread(target=self._work, args=(train,), daemon=True).start()
+            threading.Thread(target=self._work, args=(train, by), daemon=True).start()
 
-    def _work(self, train: bool) -> None:
+    def _work(self, train: bool, by: str) -> None:
         try:
             if train:
                 self._train(self._session.round.number)
@@ -147,10 +153,38 @@ class Rounds:
             session = self._session
             budget = session.next_budget()
             if budget:
-                session.begin_round(self._ask(session.labelled, budget, session.round.number + 1))
+                session.begin_round(self._chosen(by, budget, session.round.number + 1))
             self._state = _State()
-        except (SwathError, OSError) as error:
+        except (SwathError, OSError, KeyError, IndexError, ValueError) as error:
             self._state = _State("failed", str(error))
+
+    def _chosen(self, by: str, budget: int, number: int) -> npt.NDArray[np.int64]:
+        """Return the scenes of the next round; with a model and a strategy those that `swath ask` names."""
+        import pandas as pd  # not before it is needed: the page is to be there at once
+
+        run, labelled = self.latest_run(), self._session.labelled
+        if by == "random" or run is None:
+            return self._ask(labelled, budget, number)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        table, out = self._folder / f"asked-{number}.from.parquet", self._folder / f"asked-{number}.csv"
+        with writing(table) as temporary:
+            self._labels.write_to(temporary, self._folder)  # its scenes stand in the order of the data set
+        # Scenes that cannot be told have no label and would be asked again: so many more are asked for.
+        known = self._labels.known_scenes()
+        wanted = budget + int((labelled & ~known).sum())
+        options = {
+            "data": str(table),
+            "by": by,
+            "budget": wanted,
+            "run": str(run),
+            "seed": self._session.job.seed,
+        }
+        config = self._folder / f"asked-{number}.yaml"
+        content = {**options, "out": str(out), "skip_unreadable": True}
+        write_text(config, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        self._children.run(["ask", "--config", str(config)], self._folder / f"asked-{number}.log")
+        rows = pd.read_csv(out)["row"].to_numpy(np.int64)
+        return np.asarray(rows[~labelled[rows]][:budget], np.int64)
 
     def _train(self, number: int) -> None:
         """Train on the answers so far, or go on with a training that was killed."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
 import yaml
 
 from swath.errors import InputError, RunError, SwathError
@@ -102,6 +101,8 @@ class Suggestions:
                 self.message = message
 
     def _predicted(self, run: Path, positions: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+        import pandas as pd  # not before it is needed: the page is to be there at once
+
         with tempfile.TemporaryDirectory(prefix="swath-label-") as folder:
             config, out = Path(folder) / "predict.yaml", Path(folder) / "predicted.parquet"
             images = [str(self._source.image_path(position)) for position in positions]

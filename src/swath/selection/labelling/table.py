@@ -183,6 +183,13 @@ class LabelFile:
         )
         pyarrow.parquet.write_table(rows, path)
 
+    def known_scenes(self) -> npt.NDArray[np.bool_]:
+        """Return of which scenes (scenes,) any label is known, now or from the data set."""
+        known = np.asarray(is_known(self.data.state).any(axis=1))
+        for position, said in self.session.answers().items():
+            known[position] |= any(answer.labels for answer in said.values())
+        return known
+
     def _images(self, folder: Path) -> list[str]:
         """Return the paths of all images from a folder; with many that takes a while, so it is done once."""
         if folder not in self._known_images:

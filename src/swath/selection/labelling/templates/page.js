@@ -223,7 +223,8 @@ function render_suggestions() {
   const list = suggesting && view.suggesting ? scene?.suggestions : null, chance = new Map(list || []);
   at("suggest").setAttribute("aria-pressed", String(suggesting));
   at("suggest").querySelector("span").textContent = suggesting ? "Hide suggestions" : "Suggestions";
-  at("suggested").hidden = !(suggesting && view.suggesting);
+  // Where all classes are in sight, their own numbers say it.
+  at("suggested").hidden = !(suggesting && view.suggesting) || Boolean(list && at("search").hidden);
   at("suggested").textContent = !list ? "The model has not looked at this scene yet."
     : `The model believes: ${list.slice(0, 3).map(([name, value]) => `${name} ${percent(value)}`).join(", ")}`;
   classes.forEach((name, number) => {
