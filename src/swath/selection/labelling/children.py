@@ -14,11 +14,12 @@ from swath.errors import SwathError
 
 __all__ = ["Children"]
 
-# It ends when this process does, however that ends: then nobody holds the other side of its input any more.
+# It ends when this process does, however that ends: then nobody holds the other side of its input any more. Read by
+# its number: Python's own stdin has a lock, which a thread that still reads would hold when the command is done.
 _PROGRAM: Final = """
 import os, sys, threading
 from swath.cli import main
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(3)), daemon=True).start()
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start()
 sys.exit(main(sys.argv[1:]))
 """
 
