@@ -168,6 +168,7 @@ def test_a_round_a_training_that_is_killed_and_the_next_round_with_suggestions(f
         assert server.process.wait(timeout=240) == 0
     finally:
         server.process.kill()
+        server.process.wait()
     import pyarrow.parquet as pq
 
     table = pq.read_table(root / "labels.parquet").to_pydict()
@@ -189,3 +190,4 @@ def test_a_training_that_fails_says_why_and_the_page_goes_on(folder: Path) -> No
         assert server.wait_for("labelling")["round"]["number"] == 2
     finally:
         server.process.kill()
+        server.process.wait()

@@ -392,7 +392,8 @@ function build() {
     at("classes").append(button);
   });
   const clicks = { undo, unclear: () => submit({}, true), absent: rest_absent, next: save_marks, suggest: toggle_suggestions, more: open_help,
-    train: () => act("/api/round", { train: true }), skip: () => act("/api/round", { train: false }), who: ask_name, save: save_table };
+    train: () => act("/api/round", { train: true }), skip: () => act("/api/round", { train: false }), who: ask_name, save: save_table,
+    "keep-name": () => at("person").close() };
   for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
   // After a click the keys are for answering again, not for the button that was clicked.
   document.addEventListener("click", event => { if (event.detail > 0) event.target.closest?.("button")?.blur(); });
