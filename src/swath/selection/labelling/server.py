@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, Field
@@ -96,7 +97,13 @@ def make_app(desk: Desk) -> FastAPI:
 
     @app.exception_handler(SwathError)
     def refused(_: Request, error: SwathError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 507 if isinstance(error, OutputError) else 422)
+        return _refusal(str(error), 507 if isinstance(error, OutputError) else 422)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        # FastAPI's own answer repeats what was sent, which may be what no answer can hold.
+        first = error.errors()[0]
+        return _refusal(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -160,6 +167,10 @@ def make_app(desk: Desk) -> FastAPI:
         return position
 
     return app
+
+
+def _refusal(words: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": words.encode("utf-8", "backslashreplace").decode()}, status)
 
 
 def _picture(made: tuple[bytes, str] | None) -> Response:
