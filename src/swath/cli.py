@@ -100,6 +100,13 @@ COMMANDS = {
         {"data": "?"},
         "swath active DATA --by hssal --start 2% --stop 8% --rounds 4 --method fixmatch --out FOLDER",
     ),
+    "label": Command(
+        "open a local page on which people label scenes; every answer is on disk at once",
+        "swath.tasks.label:label",
+        {"data": "?"},
+        "swath label IMAGES --classes water,forest,field --out labels.parquet\n"
+        "  swath label DATA --run RUN --budget 200 --out labels.parquet",
+    ),
     "labels check": Command(
         "list the labels that look wrong, as a table and a gallery; for labels that are complete",
         "swath.tasks.label_check:check_labels",
