@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
         ({"classes": "a,b", "exclusive": True, "one_positive": True}, InputError, "leave --one-positive out"),
         ({"classes": "a,b", "budget": 0}, InputError, "budget is 0"),
         ({"classes": "a,b", "twice": 1.5}, InputError, "twice is 1.5"),
-        ({"classes": "a,b", "ask": "crystal-ball"}, UnknownNameError, "way to ask"),
+        ({"classes": "a,b", "ask": "crystal-ball", "budget": 2}, UnknownNameError, "query strategy"),
         ({"classes": "a,b", "ask": "hssal"}, InputError, "say how many with --budget"),
         ({"classes": "a,b", "run": "nowhere"}, RunError, "no trained model"),
         ({"classes": "a,b", "port": 99999}, InputError, "port is 99999"),

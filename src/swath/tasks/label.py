@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["label"]
 
-WAYS_TO_ASK = ("random", "entropy", "margin", "coreset", "badge", "hssal")
-
 
 def label(
     data: str | os.PathLike[str],
@@ -206,9 +204,13 @@ def _opened(
 
 
 def _check_ask(name: str, budget: int | None) -> None:
-    if name not in WAYS_TO_ASK:
-        raise UnknownNameError("way to ask", name, WAYS_TO_ASK)
-    if name != "random" and budget is None:
+    if name == "random":
+        return
+    from swath.selection.query import STRATEGIES  # not for random, whose page is to be there at once
+
+    if name not in STRATEGIES:
+        raise UnknownNameError("query strategy", name, STRATEGIES)
+    if budget is None:
         raise InputError(f"--ask {name} chooses the scenes of each round: say how many with --budget.")
 
 
