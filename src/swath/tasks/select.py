@@ -58,6 +58,7 @@ def select(
     features: str | os.PathLike[str] | None = None,
     strata: str | None = None,
     by_options: dict[str, Any] | None = None,
+    ray: str | None = None,
     seed: int = 0,
     split_seed: int | None = None,
     draw: str | None = None,
@@ -92,6 +93,8 @@ def select(
         strata: For ``strata``: comma-separated ``class``, columns of the table, and GeoTIFFs looked up at the scenes'
             coordinates.
         by_options: Constants of the selector, by name.
+        ray: ``HOST:PORT`` of a Ray cluster that computes features and entropy, shard by shard, or ``auto`` for the one
+            this machine belongs to; packed scenes and run must lie where all its machines find them.
         seed: Seed of the selection, and of the split where no run has made one.
         split_seed: Seed of the split alone; if None, ``seed``.
         draw: How to lose labels, as in the training that is to follow.
@@ -116,6 +119,7 @@ def select(
         InputError: The budget, an option or the features are not usable, or the selector lacks what it needs.
         UnknownNameError: There is no such selector.
         RunError: The run or its dynamics cannot be read.
+        SwathError: The cluster cannot do its part.
 
     Example:
         >>> import tempfile
@@ -132,6 +136,8 @@ def select(
     if by not in SELECTORS:
         raise UnknownNameError("selector", by, SELECTORS)
     if isinstance(data, str | os.PathLike) and os.fspath(data).endswith(".npy"):
+        if ray is not None:
+            raise InputError(f"--ray was given, and {data} holds features already. Leave it out.")
         pool, index, names = _of_features(Path(data), by)
         count = kept_of(keep, pool.size)
         prepared, identity = None, _file_identity(Path(data))
@@ -188,6 +194,12 @@ def _refuse_needless(by: str, given: Mapping[str, Any], run: str | os.PathLike[s
             "strata needs to know by what: --strata class,season,climate.tif names the classes, columns of the table, "
             "and rasters that are looked up at the scenes' coordinates."
         )
+    selector = SELECTORS[by]
+    computes = ("features" in selector.needs and given["features"] is None) or "images" in selector.likes
+    if given["ray"] is not None and not computes:
+        raise InputError(
+            f"--ray was given, and {by} computes nothing of the scenes that a cluster could share. Leave it out."
+        )
     if by != "strata" and given["strata"]:
         raise InputError(f"--strata was given, and {by} makes none. Leave it out, or select by strata.")
 
@@ -217,40 +229,32 @@ def _prepared(
 
 def _pool(prepared: Prepared, given: Mapping[str, Any], encoder: Run | None, own: bool) -> Pool:
     """Return the training scenes with what the selector needs of them, and nothing that it does not."""
-    from swath.selection.entropy import scene_entropy
+    from swath.selection.measuring import measure
     from swath.selection.places import strata_of
-    from swath.selection.pool import Pool
+    from swath.selection.pool import Pool, check_features
     from swath.selection.selectors import SELECTORS
 
     selector, rows = SELECTORS[given["by"]], prepared.parts["train"]
     index = prepared.store.kept[rows]
     parts: dict[str, Any] = {}
-    if "features" in selector.needs:
-        parts["features"] = _features(prepared, given["features"], encoder, index)
+    network = None
+    if "features" in selector.needs and given["features"] is not None:
+        parts["features"] = check_features(_load(Path(given["features"])), len(prepared.source))[index]
+    elif "features" in selector.needs and encoder is not None:
+        encoder.contract.check_fits(prepared.source.contract, what=prepared.source.name)
+        network = encoder.folder
+    bits = "images" in selector.likes
+    if network is not None or bits:
+        found = measure(prepared.store, rows, network, bits=bits, ray=given["ray"])
+        parts["bits"] = found.bits
+        if network is not None:
+            parts["features"] = found.features
     if "dynamics" in selector.needs and encoder is not None:
         parts["dynamics"] = _dynamics(encoder, own, len(rows), prepared.source.name)
-    if "images" in selector.likes:
-        parts["bits"] = scene_entropy(prepared.store, rows)
     if "strata" in selector.needs:
         what = [name.strip() for name in str(given["strata"]).split(",") if name.strip()]
         parts["strata"], _ = strata_of(what, prepared.source.columns, index, prepared.labels)
     return Pool(len(rows), prepared.labels, **parts)
-
-
-def _features(
-    prepared: Prepared, file: str | os.PathLike[str] | None, encoder: Run | None, index: npt.NDArray[np.int64]
-) -> npt.NDArray[np.floating[Any]]:
-    from swath.selection.pool import check_features
-    from swath.training.predict import features
-
-    if file is not None:
-        matrix = check_features(_load(Path(file)), len(prepared.source))
-        return matrix[index]
-    if encoder is None:  # refused before, for every selector that needs features
-        raise InputError("Features need a run or a file.")
-    model = encoder.model
-    model.contract.check_fits(prepared.source.contract, what=prepared.source.name)
-    return features(model, lambda rows: prepared.store.batch(rows, model.contract), prepared.parts["train"])
 
 
 def _dynamics(encoder: Run, own: bool, scenes: int, name: str) -> Any:
