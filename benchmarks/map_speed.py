@@ -268,8 +268,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ).folder  # fmt: skip
     run = runs[arguments.shared[0]]
     whole = SyntheticEarth.scene(arguments.pixels, arguments.pixels, BANDS, seed=SEED + 1)
-    scene, part, small = (folder / name / "scene.tif" for name in ("whole", "part", "small"))
-    for path, side in ((scene, arguments.pixels), (part, arguments.pixels // 2), (small, 4 * SIZE)):
+    scene, small = (folder / name / "scene.tif" for name in ("whole", "small"))
+    for path, side in ((scene, arguments.pixels), (small, 4 * SIZE)):
         path.parent.mkdir()
         image, cover = whole.image[:, :side, :side], whole.land_cover[:side, :side]
         type(whole)(image, cover, whole.contract, whole.x, whole.y).write_scene(path)
@@ -293,11 +293,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "network": network,
         "model_of_no_cost": machinery,
         "shared_features": {
-            "scene": f"{arguments.pixels // 2} x {arguments.pixels // 2} px of it",
             "trained_on": f"{arguments.scenes} scenes of the synthetic Earth, {arguments.epochs} epochs",
             "encoders": {
                 encoder: shared_against_exact(
-                    runs[encoder], part, folder / f"overlap-{encoder}", overlapping, turns
+                    runs[encoder], scene, folder / f"overlap-{encoder}", overlapping, turns
                 )
                 for encoder in runs
             },

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import swath
 from swath.errors import OutputError, RunError
@@ -45,12 +47,14 @@ def interrupted(make: Any, folder: Path, run: Path, scene: Path, **options: Any)
     """Start a map and stop it after a few chunks, as a full disk would."""
     from swath.mapping.work import WorkFolder
 
-    out, real, left = folder / "maps", WorkFolder.write, [5]
+    out, real, places = folder / "maps", WorkFolder.write, [4, 3, 2, 1]
 
     def write(self: Any, *arguments: Any) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise OutputError("enough")
+        # Chunks that other threads are at when the disk is full find it full too.
+        try:
+            places.pop()
+        except IndexError:
+            raise OutputError("enough") from None
         real(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -71,6 +75,26 @@ def test_a_started_map_goes_on_and_computes_only_what_is_missing(
     assert 0 < entry.windows < whole.windows
     assert make.products(out) == make.products(tmp_path / "whole")
     assert sorted(path.name for path in out.iterdir()) == PRODUCTS
+
+
+def test_an_interrupted_map_leaves_the_process_as_it_was(
+    tmp_path: Path, linear_run: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swath.mapping.work import WorkFolder
+
+    def write(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkFolder, "write", write)
+    before, threads = torch.get_num_threads(), threading.active_count()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            swath.map_scenes(linear_run, [scene], out=tmp_path / "maps", stride=16, tile=64)
+        assert torch.get_num_threads() == 3
+        assert threading.active_count() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "other"])

@@ -9,11 +9,11 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
@@ -24,14 +24,18 @@ from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.header import Source
 from swath.mapping.raster import RasterReader, RasterScene
 from swath.mapping.settings import MapSettings
-from swath.mapping.windows import ChunkValues, Tile, predict_windows, read_tile
+from swath.mapping.windows import ChunkValues, predict_windows, read_tile
 from swath.mapping.work import WorkFolder
+from swath.scenes.remote import RemoteFile
 from swath.training.run import load_model
 
 __all__ = ["ChunkTask", "Machinery", "Processes", "SceneFiles", "Worker", "ready", "together"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+_STREAMS: Final = 4
+"""Most chunks of a process in memory at a time: more would not stay in the memory that a map is allowed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Machinery:
     Args:
         run: The run's folder.
         model: Its model.
-        workers: Processes. With 1 this one does all, reading the next chunk while the model is at the present one.
+        workers: Processes. With 1 this one does all, in threads.
         batch_size: Windows at a time.
     """
 
@@ -142,15 +146,7 @@ class Machinery:
             SwathError: A process was ended from outside.
         """
         if self._pool is None:
-            with contextlib.closing(_ahead(_tiles(scene, self._model, grid, chunks))) as tiles:
-                for chunk, tile in tiles:
-                    work.write(
-                        chunk,
-                        predict_windows(
-                            tile, self._model, grid, chunk, settings, batch_size=self._batch_size
-                        ),
-                    )
-                    done()
+            self._here(files, scene, grid, chunks, settings, work, done)
             return
         pending: set[concurrent.futures.Future[None]] = set()
         try:
@@ -167,6 +163,60 @@ class Machinery:
             # over cancelled futures (Python 3.11) and then never fails the others, for which other scenes wait.
             raise _broken() from error
 
+    def _here(
+        self,
+        files: SceneFiles,
+        scene: RasterScene,
+        grid: WindowGrid,
+        chunks: Sequence[Chunk],
+        settings: MapSettings,
+        work: WorkFolder,
+        done: Callable[[], None],
+    ) -> None:
+        """Compute chunks in threads of which each reads, computes and writes one at a time.
+
+        Threads that share the work on every batch wait for each other all the time; those that have their own do not.
+        """
+        if not chunks:
+            return
+        processors = torch.get_num_threads()
+        number = min(max(2, processors), _STREAMS, len(chunks))
+        coming, turn, stopped = iter(chunks), threading.Lock(), threading.Event()
+        # GDAL hangs where two threads read the same file on a server.
+        remote = any(isinstance(path, RemoteFile) for path in files.paths)
+        reading: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if remote else contextlib.nullcontext()
+        )
+
+        def check() -> None:
+            if stopped.is_set():
+                raise SwathError("Stopped.")
+
+        def stream(_: int) -> None:
+            torch.set_num_threads(max(1, processors // number))
+            with contextlib.ExitStack() as stack:
+                with reading:
+                    reader = stack.enter_context(scene.reading())
+                while True:
+                    check()
+                    with turn:
+                        chunk = next(coming, None)
+                    if chunk is None:
+                        return
+                    with reading:
+                        tile = read_tile(reader, scene, self._model, grid, chunk)
+                    values = predict_windows(
+                        tile, self._model, grid, chunk, settings, batch_size=self._batch_size, check=check
+                    )
+                    work.write(chunk, values)
+                    done()
+
+        try:
+            together(stream, range(number), number, stopped.set)
+        finally:
+            # Threads that start later take it from the one that set it last.
+            torch.set_num_threads(processors)
+
 
 def _settle(
     pending: set[concurrent.futures.Future[None]], done: Callable[[], None]
@@ -176,28 +226,6 @@ def _settle(
         future.result()
         done()
     return waiting
-
-
-def _tiles(
-    scene: RasterScene, model: SceneModel, grid: WindowGrid, chunks: Sequence[Chunk]
-) -> Generator[tuple[Chunk, Tile], None, None]:
-    with scene.reading() as reader:
-        for chunk in chunks:
-            yield chunk, read_tile(reader, scene, model, grid, chunk)
-
-
-def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
-    """Yield from a generator that is kept one step ahead; all of it runs in one thread of its own."""
-    ended = object()
-    with concurrent.futures.ThreadPoolExecutor(1, "swath-read-ahead") as thread:
-        coming: concurrent.futures.Future[Any] = thread.submit(next, items, ended)
-        try:
-            while (item := coming.result()) is not ended:
-                coming = thread.submit(next, items, ended)
-                yield item
-        finally:
-            concurrent.futures.wait([coming])
-            thread.submit(items.close).result()
 
 
 def _broken() -> SwathError:
