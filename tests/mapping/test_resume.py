@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rasterio.env import get_gdal_config
 
 import swath
 from swath.errors import OutputError, RunError
@@ -87,12 +88,14 @@ def test_an_interrupted_map_leaves_the_process_as_it_was(
 
     monkeypatch.setattr(WorkFolder, "write", write)
     before, threads = torch.get_num_threads(), threading.active_count()
+    cache = get_gdal_config("GDAL_CACHEMAX")
     torch.set_num_threads(3)
     try:
         with pytest.raises(KeyboardInterrupt):
             swath.map_scenes(linear_run, [scene], out=tmp_path / "maps", stride=16, tile=64)
         assert torch.get_num_threads() == 3
         assert threading.active_count() == threads
+        assert get_gdal_config("GDAL_CACHEMAX") == cache > 2**24
     finally:
         torch.set_num_threads(before)
 

@@ -17,12 +17,12 @@ from rasterio.transform import Affine
 
 from swath.errors import OutputError, SwathError
 from swath.files import writing
+from swath.mapping.raster import CACHE_BYTES
 from swath.scenes.geotiff import RASTER_ERRORS
 
 __all__ = ["block_edge", "drafted", "finished", "publish"]
 
 _BYTES_IN_BLOCK: Final = 2**24
-_CACHE_MB: Final = 256
 
 
 def block_edge(bands: int) -> int:
@@ -118,7 +118,7 @@ def finished(path: Path) -> Iterator[Any]:
     options = {
         "GDAL_PAM_ENABLED": "NO",
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_CACHEMAX": _CACHE_MB,
+        "GDAL_CACHEMAX": CACHE_BYTES,
     }
     try:
         with rasterio.Env(**options), rasterio.open(path, driver="GTiff") as raster:

@@ -22,7 +22,7 @@ from swath.errors import RunError, SwathError
 from swath.mapping.bands import Reading
 from swath.mapping.grid import Chunk, WindowGrid
 from swath.mapping.header import Source
-from swath.mapping.raster import RasterReader, RasterScene
+from swath.mapping.raster import RasterReader, RasterScene, bounded_cache
 from swath.mapping.settings import MapSettings
 from swath.mapping.windows import ChunkValues, predict_windows, read_tile
 from swath.mapping.work import WorkFolder
@@ -320,6 +320,8 @@ class Worker:
         self._model = ready(load_model(run))
         self._key = ""
         self._stack = contextlib.ExitStack()
+        self._bound = contextlib.ExitStack()
+        self._bound.enter_context(bounded_cache())
 
     def compute(self, task: ChunkTask) -> ChunkValues:
         """Return the values of a chunk.

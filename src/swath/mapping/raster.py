@@ -24,13 +24,24 @@ from swath.mapping.header import PixelGrid, RasterFile, Source, bounds, look, op
 from swath.scenes.contract import BandContract
 from swath.scenes.geotiff import RASTER_ERRORS, opened
 
-__all__ = ["RasterReader", "RasterScene"]
+__all__ = ["CACHE_BYTES", "RasterReader", "RasterScene", "bounded_cache"]
 
 SAME_GSD: Final = 0.01
 """Grids whose ground sampling distances differ by less than this share count as the same."""
 
-CACHE_MB: Final = 256
+CACHE_BYTES: Final = 256 * 2**20
 """GDAL's cache of decoded blocks, for the whole process; its own default is a share of the machine's memory."""
+
+
+@contextlib.contextmanager
+def bounded_cache() -> Iterator[None]:
+    """Bound GDAL's cache, and leave it as it was.
+
+    It is one for all threads. So it is bounded once around them: threads that each did it would take each other's bound
+    for what was there before, and leave it behind.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        yield
 
 
 @dataclass(frozen=True)
@@ -97,9 +108,8 @@ class RasterScene:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[RasterReader]:
-        """Yield a reader; it belongs to the thread that opened it."""
+        """Yield a reader; it belongs to the thread that opened it. Call it inside :func:`bounded_cache`."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MB))
             parts = []
             for layer in self._layers:
                 file = layer.file

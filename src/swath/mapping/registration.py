@@ -15,7 +15,7 @@ from swath.errors import SceneError
 from swath.mapping.bands import Reading
 from swath.mapping.compute import SceneFiles
 from swath.mapping.header import PixelGrid, place
-from swath.mapping.raster import RasterReader, RasterScene
+from swath.mapping.raster import RasterReader, RasterScene, bounded_cache
 from swath.scenes.contract import BandContract
 
 __all__ = ["Registration", "offset_between", "register"]
@@ -176,7 +176,7 @@ def _measure(
         return None, 0
     chosen = np.unique(np.linspace(0, bands - 1, min(bands, MOST_BANDS)).astype(int))
     found: list[tuple[float, list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]]] = []
-    with first.reading() as mine, second.reading() as theirs:
+    with bounded_cache(), first.reading() as mine, second.reading() as theirs:
         for top in _starts(rows, high):
             for left in _starts(columns, wide):
                 part = slice(top, top + high), slice(left, left + wide)

@@ -18,6 +18,7 @@ from swath.errors import ContractError, InputError, RunError, SceneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swath.encoders import SceneModel
     from swath.mapping.cluster import Cluster
     from swath.mapping.compute import Machinery, SceneFiles
     from swath.mapping.grid import Chunk
@@ -212,10 +213,10 @@ def map_scenes(
          'scene.labels.qml', 'scene.parquet', 'scene.html', 'scene.json']
     """
     from swath.mapping.bands import Reading
-    from swath.mapping.compute import Machinery
     from swath.mapping.gather import Allowed, gather_pair, gather_scenes
     from swath.mapping.job import MapJob
     from swath.mapping.progress import MapBar
+    from swath.mapping.raster import bounded_cache
     from swath.mapping.settings import MapSettings
     from swath.mapping.shared import SharedFeatures
     from swath.tasks.change import DateComparison
@@ -267,18 +268,8 @@ def map_scenes(
     )
     dates = DateComparison(found, model.contract, model.size, job, change_confidence) if paired else None
     jobs = dates.jobs if dates else [job] * len(found)
-    machinery: Machinery | Cluster
-    if ray is not None:
-        from swath.mapping.cluster import Cluster
-
-        if workers != 1:
-            raise InputError(
-                "workers are processes on this machine, and ray computes on a cluster; give one of them."
-            )
-        machinery = Cluster(ray, opened.folder, batch_size=batch_size)
-    else:
-        machinery = Machinery(opened.folder, model, workers=workers, batch_size=batch_size)
-    with closing(machinery), MapBar(len(found)) as bar:
+    machinery = _machinery(opened.folder, model, ray, workers, batch_size)
+    with closing(machinery), bounded_cache(), MapBar(len(found)) as bar:
 
         def one(scene: tuple[SceneFiles, MapJob]) -> SceneMap:
             files, its_job = scene
@@ -296,6 +287,23 @@ def map_scenes(
         reasons = "\n".join(f"{entry.name}: {entry.skipped}" for entry in maps)
         raise SceneError(f"None of the {len(maps)} scenes could be mapped.\n{reasons}")
     return MapSummary(folder, maps, dates.compare() if dates else None)
+
+
+def _machinery(
+    run: Path, model: SceneModel, ray: str | None, workers: int, batch_size: int
+) -> Machinery | Cluster:
+    """Return what computes: this process, several, or a cluster."""
+    if ray is None:
+        from swath.mapping.compute import Machinery
+
+        return Machinery(run, model, workers=workers, batch_size=batch_size)
+    if workers != 1:
+        raise InputError(
+            "workers are processes on this machine, and ray computes on a cluster; give one of them."
+        )
+    from swath.mapping.cluster import Cluster
+
+    return Cluster(ray, run, batch_size=batch_size)
 
 
 def _map_scene(
