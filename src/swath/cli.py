@@ -158,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, rest = " ".join(arguments[:2]), arguments[2:]
     try:
         if name not in COMMANDS:
-            raise UnknownNameError("command", name, COMMANDS)
+            longer = [known for known in COMMANDS if known.startswith(f"{name} ")]
+            raise UnknownNameError("command", name, longer or COMMANDS)
         _run(name, rest)
     except SwathError as error:
         print(f"swath: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -33,7 +34,10 @@ def kept_of(wanted: str | float | int, scenes: int) -> int:
     plain = re.fullmatch(r"\d+(?:\.\d+)?", text)
     count = -1.0
     if percent:
-        count = round(float(percent[1]) / 100 * scenes)
+        meant = float(percent[1]) / 100 * scenes
+        count = (
+            round(meant) if meant <= scenes else math.ceil(meant)
+        )  # 101 % of few scenes are not all of them
     elif plain:
         number = float(text)
         whole = number >= 1 and number == int(number)
