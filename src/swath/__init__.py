@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from swath.labels import LabelTable as LabelTable
     from swath.scenes import BandContract as BandContract
     from swath.scenes import open_scenes as open_scenes
+    from swath.tasks.active import active_learning as active_learning
+    from swath.tasks.ask import ask as ask
     from swath.tasks.compare import compare as compare
     from swath.tasks.evaluate import evaluate as evaluate
     from swath.tasks.map import map_scenes as map_scenes
     from swath.tasks.predict import predict as predict
+    from swath.tasks.select import select as select
     from swath.tasks.train import train as train
     from swath.training.run import Run as Run
     from swath.training.run import load_run as load_run
@@ -25,6 +28,8 @@ _HOME = {
     "BandContract": "swath.scenes.contract",
     "LabelTable": "swath.labels",
     "Run": "swath.training.run",
+    "active_learning": "swath.tasks.active",
+    "ask": "swath.tasks.ask",
     "build_model": "swath.encoders",
     "compare": "swath.tasks.compare",
     "evaluate": "swath.tasks.evaluate",
@@ -32,6 +37,7 @@ _HOME = {
     "map_scenes": "swath.tasks.map",
     "open_scenes": "swath.scenes.open",
     "predict": "swath.tasks.predict",
+    "select": "swath.tasks.select",
     "train": "swath.tasks.train",
 }
 
@@ -40,6 +46,8 @@ __all__ = [
     "LabelTable",
     "Run",
     "__version__",
+    "active_learning",
+    "ask",
     "build_model",
     "compare",
     "evaluate",
@@ -47,6 +55,7 @@ __all__ = [
     "map_scenes",
     "open_scenes",
     "predict",
+    "select",
     "train",
 ]
 

@@ -75,6 +75,38 @@ COMMANDS = {
         "  swath compare DATA --methods 'adagc,adagc:start_epoch=10' --draws single-positive-random,none "
         "--seeds 0,1,2 --workers 2 --out FOLDER",
     ),
+    "select": Command(
+        "choose which training scenes to keep, and show what is lost; train --only takes the selection",
+        "swath.tasks.select:select",
+        {"data": "?"},
+        "swath select DATA --keep 15% --by rs-prune --run RUN --out selection.parquet\n"
+        "  swath select --run RUN --keep 30% --by ccs:aum\n  swath train DATA --only selection.parquet --out OTHER",
+    ),
+    "duplicates": Command(
+        "list scenes that show nearly the same, also flipped or turned",
+        "swath.tasks.duplicates:duplicates",
+        {"data": "?"},
+        "swath duplicates DATA --out groups.csv",
+    ),
+    "ask": Command(
+        "say which scenes to have labelled next, of a data set whose labels are partly unknown",
+        "swath.tasks.ask:ask",
+        {"data": "?"},
+        "swath ask DATA --run RUN --by hssal --budget 42 --out next.csv",
+    ),
+    "active": Command(
+        "try a way to ask in rounds of training and asking, on a data set whose labels are all known",
+        "swath.tasks.active:active_learning",
+        {"data": "?"},
+        "swath active DATA --by hssal --start 2% --stop 8% --rounds 4 --method fixmatch --out FOLDER",
+    ),
+    "label": Command(
+        "open a local page on which people label scenes; every answer is on disk at once",
+        "swath.tasks.label:label",
+        {"data": "?"},
+        "swath label IMAGES --classes water,forest,field --out labels.parquet\n"
+        "  swath label DATA --run RUN --budget 200 --out labels.parquet",
+    ),
     "labels check": Command(
         "list the labels that look wrong, as a table and a gallery; for labels that are complete",
         "swath.tasks.label_check:check_labels",
@@ -126,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, rest = " ".join(arguments[:2]), arguments[2:]
     try:
         if name not in COMMANDS:
-            raise UnknownNameError("command", name, COMMANDS)
+            longer = [known for known in COMMANDS if known.startswith(f"{name} ")]
+            raise UnknownNameError("command", name, longer or COMMANDS)
         _run(name, rest)
     except SwathError as error:
         print(f"swath: {error}", file=sys.stderr)
@@ -265,16 +298,21 @@ def _overview() -> str:
 def _told(answer: Any) -> str:
     """Return what a command says at its end: the figures, and where things are."""
     from swath.evaluation.evaluate import chief_figures
+    from swath.tasks.active import ActiveLearning
     from swath.tasks.compare import Comparison
+    from swath.tasks.duplicates import Duplicates
     from swath.tasks.label_check import LabelCheck
     from swath.tasks.map import MapSummary
+    from swath.tasks.select import Selected
     from swath.training.run import Run
 
-    if isinstance(answer, MapSummary):
+    if isinstance(answer, Duplicates | MapSummary | Selected):
         return str(answer)
     if isinstance(answer, Comparison):
         said = "".join(f"{sentence}\n" for sentence in answer.findings)
         return f"{answer.table}\n\n{said}folder: {answer.folder}\nreport: {answer.report}"
+    if isinstance(answer, ActiveLearning):
+        return f"{answer.table}\nfolder: {answer.folder}"
     if isinstance(answer, LabelCheck):
         said = f"{len(answer.table)} of {answer.checked} known labels look wrong"
         first = answer.table.head(10).to_string(index=False) + "\n" if len(answer.table) else ""
@@ -302,6 +340,6 @@ def _how_to_go_on(name: str, arguments: list[str]) -> str:
         return f" Go on with: swath train --resume {arguments[arguments.index('--out') + 1]}"
     if name == "map":
         return " Call the same command again to go on; what is computed is kept."
-    if name in ("compare", "quickstart"):
+    if name in ("active", "compare", "quickstart"):
         return " Call the same command again to go on; finished runs are kept, and the last one goes on where it was."
     return ""

@@ -250,7 +250,7 @@ def test_where_nothing_listens_or_something_else_does(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr("swath.mapping.cluster._JOIN_SECONDS", 4)
+        monkeypatch.setattr("swath.cluster._JOIN_SECONDS", 4)
         with pytest.raises(SwathError, match=f"joined at {address}: no answer within 4 seconds"):
             swath.map_scenes(mapped[0], [mapped[1]], out=tmp_path / "maps", ray=address)
     with pytest.raises(SwathError, match=f"No Ray cluster can be joined at {address}: .*refused.*ray status"):
@@ -272,3 +272,22 @@ def test_without_ray_the_extra_is_named(mapped: Any, tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'swath\[ray\]'"):
         swath.map_scenes(mapped[0], [mapped[1]], out=tmp_path / "maps", ray="127.0.0.1:6379")
+
+
+def test_a_selection_is_computed_by_shards_on_the_cluster(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_CACHE", str(tmp_path / "cache"))
+    swath.train(
+        "earth:scenes=60,size=16", out=tmp_path / "run", method="all-known", epochs=1, encoder="small_resnet"
+    )
+    wanted: dict[str, Any] = {"run": str(tmp_path / "run"), "keep": 12, "by": "rs-prune"}
+    alone = swath.select(**wanted, out=tmp_path / "alone.parquet").selection.table
+    shutil.rmtree(tmp_path / "cache" / "measured")
+    there = swath.select(**wanted, out=tmp_path / "there.parquet", ray=cluster.address).selection.table
+    assert alone["index"][alone["kept"]].tolist() == there["index"][there["kept"]].tolist()
+    assert len(list((tmp_path / "cache").glob("measured/*/*.npz"))) == 1
+    with pytest.raises(InputError, match="computes nothing"):
+        swath.select(
+            run=str(tmp_path / "run"), keep=12, by="random", ray=cluster.address, out=tmp_path / "r.parquet"
+        )

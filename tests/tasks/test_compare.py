@@ -91,7 +91,7 @@ def test_finished_cells_are_kept_and_other_settings_are_refused(
 
 def test_every_option_of_a_training_that_changes_a_figure_is_in_the_cells_own_file(finished: Path) -> None:
     settings = json.loads((finished / "all-known-0" / "cell.json").read_text())["settings"]
-    assert set(settings) == set(option_defaults()) - {"tensorboard"} | {"data"}
+    assert set(settings) == set(option_defaults()) - {"tensorboard", "record_dynamics"} | {"data"}
 
 
 def test_changed_labels_are_noticed(table_folder: Path, tmp_path: Path) -> None:

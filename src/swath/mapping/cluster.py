@@ -8,15 +8,8 @@ and it does not matter how often: a chunk is a pure function of scene, model and
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import logging
 import multiprocessing
-import platform
-import re
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -27,7 +20,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 
-from swath.errors import InputError, MissingExtraError, SceneError, SwathError
+from swath.cluster import RETRIES, fetched, join, processors, refuse_other_versions, versions
+from swath.errors import SceneError, SwathError
 from swath.mapping.bands import Reading
 from swath.mapping.compute import ChunkTask, Processes, SceneFiles, Worker, together
 from swath.mapping.fingerprint import file_samples
@@ -42,11 +36,6 @@ __all__ = ["Cluster"]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-RETRIES: Final = 16
-"""How often a chunk is computed again when its worker is lost; a chunk that ends its worker must not do so for ever."""
-
-_REACH_SECONDS: Final = 5
-_JOIN_SECONDS: Final = 30
 _ALONE_SECONDS: Final = 30
 _KEPT: Final = "What is computed is kept; call the same command again to go on."
 
@@ -85,11 +74,11 @@ class Cluster:
         self._flying = 0
         self._lock = threading.Lock()  # several scenes are at hand at a time
         self._stack = contextlib.ExitStack()
-        self._ray = _connect(address, self._stack)
+        self._ray = join(address, self._stack)
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             weights = self._ray.put(np.fromfile(run / "model.safetensors", np.uint8))
-            self._job = _Job(_versions(), (weights,))
+            self._job = _Job(versions(), (weights,))
             self._compute = self._ray.remote(num_cpus=1, max_retries=RETRIES)(_compute)
             undo.pop_all()
 
@@ -108,7 +97,7 @@ class Cluster:
             return [act(items[0])]
         self._here = Processes(min(8, max(1, multiprocessing.cpu_count() // 2)), _start_here)
         self._stack.callback(self._here.close)
-        return together(act, items, min(64, _processors(self._ray) + self._here.number), self._stop)
+        return together(act, items, min(64, processors(self._ray) + self._here.number), self._stop)
 
     def finish(self, act: Callable[..., Answer], *arguments: Any) -> Answer:
         """Return what a function that writes a map's files returns; always called on this machine."""
@@ -164,7 +153,7 @@ class Cluster:
 
     def _room(self) -> int:
         """Return how many chunks may be in flight: enough that no machine waits, few enough for memory."""
-        return 2 * max(1, _processors(self._ray))
+        return 2 * max(1, processors(self._ray))
 
     def _count(self, more: int) -> None:
         with self._lock:
@@ -178,115 +167,15 @@ class Cluster:
             if self._stopped:
                 raise SwathError(f"The map was stopped. {_KEPT}")
             ready, _ = self._ray.wait(list(pending), timeout=1, fetch_local=False)
-            alone = 0 if _processors(self._ray) >= 1 else alone + 1
+            alone = 0 if processors(self._ray) >= 1 else alone + 1
             if not ready and alone > _ALONE_SECONDS:
                 raise SwathError(f"The cluster has no machine left with a processor for swath. {_KEPT}")
         for reference in ready:
-            work.write(pending[reference], self._values(reference))
+            values = fetched(self._ray, reference, self._job.versions, smaller="a smaller --tile", kept=_KEPT)
+            work.write(pending[reference], values)
             del pending[reference]
             self._count(-1)
             done()
-
-    def _values(self, reference: Any) -> ChunkValues:
-        errors = self._ray.exceptions
-        try:
-            values: ChunkValues = self._ray.get(reference)
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, SwathError):
-                raise error.cause from None
-            raise SwathError(
-                f"A machine of the cluster could not compute: {_reason(error)}. Install the same swath there "
-                f"({_listed(self._job.versions)}). {_KEPT}"
-            ) from error
-        except errors.RayError as error:
-            raise SwathError(
-                f"The cluster lost a chunk's worker {RETRIES + 1} times: {_reason(error)}. If its memory ran out, "
-                f"give a smaller --tile or fewer processors to Ray. {_KEPT}"
-            ) from error
-        return values
-
-
-def _connect(address: str, stack: contextlib.ExitStack) -> Any:
-    """Join the cluster as the process that gives the tasks; leave it when the stack closes."""
-    if not re.fullmatch(r"auto|[\w.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
-        raise InputError(
-            f"ray is {address!r}; expected HOST:PORT of the cluster's head, such as 10.0.0.1:6379, or auto. Call swath "
-            f"on a machine that belongs to the cluster."
-        )
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError("Mapping on a cluster needs Ray: pip install 'swath[ray]'.") from error
-    if ray.is_initialized():
-        raise InputError("This process is connected to a Ray cluster already. Call ray.shutdown() first.")
-    _try(address)
-    if threading.current_thread() is threading.main_thread():
-        # Ray takes SIGTERM for itself and keeps it.
-        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    # Ray prints what it says of lost machines to where the table goes.
-    stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-    stack.callback(ray.shutdown)
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    if _processors(ray) < 1:
-        stack.close()
-        raise SwathError(
-            f"The cluster at {address} has no machine with a processor for swath. Add one: ray start."
-        )
-    return ray
-
-
-def _processors(ray: Any) -> int:
-    return int(ray.cluster_resources().get("CPU", 0))
-
-
-def _try(address: str) -> None:
-    """Join and leave the cluster in another process: Ray waits for minutes where no cluster answers."""
-    what = f"No Ray cluster can be joined at {address}"
-    hint = "Call swath on a machine where `ray start` has joined the cluster; check with `ray status`."
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise SwathError(f"{what}: {error}. {hint}") from error
-    program = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-    try:
-        tried = subprocess.run(
-            [sys.executable, "-c", program, address],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_JOIN_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SwathError(f"{what}: no answer within {_JOIN_SECONDS} seconds. {hint}") from error
-    if "InvalidAuthToken" in tried.stderr:
-        raise SwathError(
-            f"{what}: it asks for a token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as for `ray start`."
-        )
-    if tried.returncode:
-        raise SwathError(f"{what}: {_reason(tried.stderr)}. {hint}")
-
-
-def _versions() -> dict[str, str]:
-    """Return what decides the last bits of the values."""
-    packages = ("swath", "torch", "timm", "numpy", "rasterio")
-    return {
-        **{name: importlib.metadata.version(name) for name in packages},
-        "machine": platform.machine(),
-    }
-
-
-def _listed(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _reason(said: object) -> str:
-    """Return what a traceback ends with, on one line."""
-    text = str(said).strip()
-    last = [found.start() for found in re.finditer(r"^[\w.]*(Error|Exception)\b", text, re.MULTILINE)]
-    return " ".join(text[last[-1] if last else 0 :].split()).rstrip(".") or "it does not say why"
 
 
 def _start_here() -> None:
@@ -302,14 +191,7 @@ def _compute(job: _Job, task: ChunkTask, samples: str) -> ChunkValues:
     global _worker, _scene  # noqa: PLW0603 - one for the process
     here = socket.gethostname()
     if _worker is None:
-        mine = _versions()
-        changed = [f"{name} {mine[name]} instead of {job.versions[name]}" for name in mine]
-        changed = [text for text, name in zip(changed, mine, strict=True) if mine[name] != job.versions[name]]
-        if changed:
-            raise SwathError(
-                f"{here} of the cluster has {', '.join(changed)}, which could change the map. Install the same on all "
-                f"machines and start Ray there anew. {_KEPT}"
-            )
+        refuse_other_versions(job.versions, kept=_KEPT)
         _worker = _start(job)
     if _scene != (task.scene, samples):
         paths = task.scene.paths

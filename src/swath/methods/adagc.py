@@ -205,6 +205,11 @@ class AdaGC(Method):
         return self
 
     @property
+    def shows_scenes(self) -> bool:
+        """Whether scenes are never mixed."""
+        return self.mixup == 0
+
+    @property
     def calibrating(self) -> bool:
         """Whether the running epoch corrects the gradient of unknown labels."""
         if self.start_epoch is not None:

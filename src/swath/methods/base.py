@@ -76,6 +76,14 @@ class Method(nn.Module):
         return f"it needs {' and '.join(_NEEDS[name] for name in missing)}" if missing else None
 
     @property
+    def shows_scenes(self) -> bool:
+        """Whether the first logits of a step, one row a scene, are those of its scenes: unmixed, nothing drawn in them.
+
+        What records training dynamics needs that.
+        """
+        return True
+
+    @property
     def rolls_back(self) -> bool:
         """Whether ``after_epoch`` may still return an epoch to go back to; the loop keeps epochs only while it may."""
         return False

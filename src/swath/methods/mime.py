@@ -155,6 +155,11 @@ class MIME(AssumeNegative):
         self.register_buffer("memory", torch.zeros(state.shape))
         self.register_buffer("pseudo", torch.zeros(state.shape, dtype=torch.bool))
 
+    @property
+    def shows_scenes(self) -> bool:
+        """No: features are drawn at random before the head sees them."""
+        return False
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy behind the bottleneck, and the bottleneck's price."""
         mean = model.features(batch["image"])  # type: ignore[operator]

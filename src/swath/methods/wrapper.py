@@ -56,6 +56,11 @@ class Wrapper(Method):
         return [*self.own_survivors, *(f"base.{name}" for name in self.base.survives_roll_back)]
 
     @property
+    def shows_scenes(self) -> bool:
+        """Whether the base method's logits do; the one that is taken where none was named does."""
+        return self.base.shows_scenes if hasattr(self, "base") else True
+
+    @property
     def rolls_back(self) -> bool:
         """Whether the base method may still roll back."""
         return self._led().rolls_back

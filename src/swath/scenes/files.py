@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -94,6 +95,14 @@ class FileScenes(SceneSource):
         """Return the image's path."""
         return self._files.where(self._members[index])
 
+    def image_path(self, index: int) -> Path | None:
+        """Return an image's own path; None inside an archive."""
+        return self._files.path(self._members[index])
+
+    def is_lazy(self, column: str) -> bool:
+        """Whether a column has to be read from all images before it can be looked at."""
+        return isinstance(self.columns, _Columns) and column in self.columns.lazy
+
     def fingerprint(self) -> str:
         """Return a hash of names, sizes and times of change of all images; no image is opened."""
         digest = hashlib.blake2b(repr((READER_VERSION, self._nodata)).encode(), digest_size=16)
@@ -169,21 +178,21 @@ class _Columns(Mapping[str, npt.NDArray[Any]]):
         compute: Callable[[], Mapping[str, npt.NDArray[Any]]],
     ) -> None:
         self._known = known
-        self._lazy = lazy
+        self.lazy = lazy
         self._compute = compute
 
     def __getitem__(self, key: str) -> npt.NDArray[Any]:
-        return self._compute()[key] if key in self._lazy else self._known[key]
+        return self._compute()[key] if key in self.lazy else self._known[key]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._known
-        yield from self._lazy
+        yield from self.lazy
 
     def __len__(self) -> int:
-        return len(self._known) + len(self._lazy)
+        return len(self._known) + len(self.lazy)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._lazy or key in self._known
+        return key in self.lazy or key in self._known
 
 
 def _kept_format(header: ImageHeader) -> tuple[object, ...]:

@@ -35,6 +35,7 @@ def open_scenes(
     complete: bool = False,
     images: str | os.PathLike[str] | None = None,
     nodata: float | None = None,
+    classes: Sequence[str] | None = None,
 ) -> SceneSource:
     """Open scenes with labels, and find out what kind of source they are.
 
@@ -54,6 +55,8 @@ def open_scenes(
         complete: Whether a class that a ``|`` list of labels leaves out is absent. If False it is unknown.
         images: Folder that the table's paths are relative to; if None, the table's own.
         nodata: Number that marks pixels without data, instead of what the files say; NaN is allowed.
+        classes: Classes of which nothing is known yet, for scenes that are to be labelled. What a folder's layout or
+            a table says about labels is then not looked at: a folder without a table may hold images anywhere.
 
     Returns:
         The scenes. Images are opened when they are read, labels are there at once.
@@ -84,6 +87,7 @@ def open_scenes(
             "label_columns": label_columns,
             "images": images,
             "nodata": nodata,
+            "classes": classes,
         }
         unused = [key for key, value in given.items() if value is not None] + ["complete"] * complete
         if unused:
@@ -99,6 +103,8 @@ def open_scenes(
                 f"{path} is a folder of class folders without a table; image_column, label_columns, images "
                 f"and complete say how to read a table."
             )
+        if classes is not None:
+            return _unlabelled(files, [name for name in names if is_image(name)], classes, nodata)
         found = class_folders(names, layout.prefix, str(path))
         columns = {} if found.split is None else {"split": found.split}
         return FileScenes(files, found.images, found.labels, name=files.name, columns=columns, nodata=nodata)
@@ -113,7 +119,12 @@ def open_scenes(
             f"{where_table} is larger than {TABLE_BYTES} bytes. Split it into several data sets."
         )
     table = read_table(
-        content, where_table, image_column=image_column, label_columns=label_columns, complete=complete
+        content,
+        where_table,
+        image_column=image_column,
+        label_columns=label_columns,
+        complete=complete,
+        classes=classes,
     )
     name, beside = files.name, posixpath.dirname(layout.table)
     if isinstance(files, Archive):
@@ -167,6 +178,17 @@ def open_images(
     state = np.full((len(members), len(classes)), UNKNOWN, np.int8)
     labels = LabelTable(tuple(classes), state, exclusive=exclusive)
     return FileScenes(Folder(Path.cwd()), members, labels, name="images", nodata=nodata)
+
+
+def _unlabelled(
+    files: Folder | Archive, members: list[str], classes: Sequence[str], nodata: float | None
+) -> SceneSource:
+    if not members:
+        raise InputError(
+            f"{files.name} holds no image ({', '.join(IMAGE_SUFFIXES)}). Give a folder of images or a table of them."
+        )
+    state = np.full((len(members), len(classes)), UNKNOWN, np.int8)
+    return FileScenes(files, members, LabelTable(tuple(classes), state), name=files.name, nodata=nodata)
 
 
 def _look(path: Path) -> tuple[Folder | Archive, list[str], Layout]:

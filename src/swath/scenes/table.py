@@ -12,7 +12,8 @@ any of the three there may be ``<class>.score`` for every class (how much anothe
 
 With a column ``source`` or ``annotator`` an image may stand in several rows, one for each source that labelled it.
 The table's labels are then what they agree on, see :func:`swath.labels.consensus`, and its votes what each said.
-Columns named in :data:`CARRIED` are not labels; they travel with the scenes.
+Columns named in :data:`CARRIED` are not labels; they travel with the scenes. Columns whose name starts with
+:data:`ABOUT_ANSWERS` say how a label came about (when, how long it took ...); they are for people and not read.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from swath.labels.table import LabelTable
 from swath.scenes.columns import TableColumns, natural
 from swath.scenes.rows import SceneRows
 
-__all__ = ["CARRIED", "SceneTable", "read_table"]
+__all__ = ["ABOUT_ANSWERS", "CARRIED", "SceneTable", "read_table"]
 
 LIST_COLUMNS: Final = ("labels", "classes")
 SINGLE_COLUMNS: Final = ("class", "label")
@@ -62,6 +63,7 @@ CARRIED: Final = frozenset(
     }
 )
 """Columns that say something else about a scene than its labels, whatever stands in them."""
+ABOUT_ANSWERS: Final = "answer."
 _NUMBERS: Final = ("x", "y", "lon", "lat")
 
 
@@ -87,6 +89,7 @@ def read_table(
     image_column: str | None = None,
     label_columns: Sequence[str] | None = None,
     complete: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> SceneTable:
     r"""Read a table of images and labels.
 
@@ -98,6 +101,7 @@ def read_table(
         label_columns: Columns that hold labels; if None, they are found as the module says. All others are
             carried along.
         complete: Whether a class that a list of labels leaves out is absent instead of unknown.
+        classes: Classes of which nothing is known yet; the table's labels are then not looked at.
 
     Returns:
         Images, labels and other columns, in the order of the rows.
@@ -115,7 +119,13 @@ def read_table(
     image = table.image_column(image_column)
     source = _source_column(table, image, label_columns or ())
     rows = SceneRows(table, image, source)
-    others = [name for name in table.names if name not in (image, source)]
+    others = [
+        name for name in table.names if name not in (image, source) and not name.startswith(ABOUT_ANSWERS)
+    ]
+    if classes is not None:
+        unknown = LabelTable(tuple(classes), np.full((len(rows.images), len(classes)), UNKNOWN, np.int8))
+        kept = [name for name in others if name.lower() in CARRIED]
+        return SceneTable(rows.images, unknown, _carried(table, rows, kept))
     labels, used = _labels(table, others, label_columns, complete)
     if source is not None and labels.source is not None:
         raise LabelError(
@@ -125,14 +135,20 @@ def read_table(
     labels = rows.by_scene(labels)
     used |= {name for name in others if _score_of(name, labels.classes)}
     labels = dataclasses.replace(labels, scores=_scores(table, rows, labels.classes))
-    carried = {name.lower() if name.lower() in CARRIED else name: name for name in others if name not in used}
-    columns = {
+    return SceneTable(
+        rows.images, labels, _carried(table, rows, [name for name in others if name not in used])
+    )
+
+
+def _carried(table: TableColumns, rows: SceneRows, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return columns that are not labels, one value per scene."""
+    keys = {name.lower() if name.lower() in CARRIED else name: name for name in names}
+    return {
         key: (table.numbers(name) if key in _NUMBERS else np.array(table.text(name).to_pylist(), str))[
             rows.pick(name)
         ]
-        for key, name in carried.items()
+        for key, name in keys.items()
     }
-    return SceneTable(rows.images, labels, columns)
 
 
 def _source_column(table: TableColumns, image: str, chosen: Sequence[str]) -> str | None:

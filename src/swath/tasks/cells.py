@@ -49,7 +49,7 @@ FIGURES = (
 )
 """What a row takes from its run's ``evaluation.json``."""
 
-WITHOUT_EFFECT = frozenset({"tensorboard"})
+WITHOUT_EFFECT = frozenset({"record_dynamics", "tensorboard"})
 """The options of a training that change no figure. All others do: a run made with another value is not taken over."""
 
 CEILING = "all-known"

@@ -17,6 +17,7 @@ from swath.files import write_json
 from swath.labels import LabelTable, is_known, is_present, is_unknown
 from swath.scenes.contract import BandContract
 from swath.scenes.packed import PackedScenes
+from swath.scenes.picture import display_bands, stretched
 from swath.tasks.prepare import Prepared
 from swath.training.predict import probabilities
 from swath.training.run import Run
@@ -102,13 +103,7 @@ def _train_present(run: Run, classes: Sequence[str]) -> list[int]:
 def thumbnail(store: PackedScenes, contract: BandContract, row: int) -> npt.NDArray[np.uint8]:
     """Return a picture (height, width, 3) of a scene: true colour where the bands have it, else the first bands."""
     image = store.read(np.array([row]))[0].astype(np.float32)
-    names = list(store.contract.names)
-    for wanted in (("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2")):
-        if all(name in names for name in wanted):
-            chosen = [names.index(name) for name in wanted]
-            break
-    else:
-        chosen = [0, 1, 2] if len(names) >= 3 else [0, 0, 0]
+    chosen = display_bands(store.contract.names)
     picture = image[chosen]
     if store.dtype == np.uint8:
         return np.ascontiguousarray(picture.transpose(1, 2, 0)).astype(np.uint8)
@@ -117,9 +112,7 @@ def thumbnail(store: PackedScenes, contract: BandContract, row: int) -> npt.NDAr
     scale, offset = np.asarray(contract.scale)[chosen], np.asarray(contract.offset)[chosen]
     mean, std = np.asarray(contract.mean)[chosen], np.asarray(contract.std)[chosen]
     units = picture * scale[:, None, None] + offset[:, None, None]
-    stretched = (units - (mean - 2 * std)[:, None, None]) / (4 * std)[:, None, None]
-    stretched = np.where(valid, np.nan_to_num(stretched), 0)
-    return np.ascontiguousarray((255 * stretched.clip(0, 1)).transpose(1, 2, 0)).astype(np.uint8)
+    return stretched(units, valid, mean, std)
 
 
 def _facts(config: Mapping[str, Any], prepared: Prepared) -> DataFacts:

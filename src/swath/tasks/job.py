@@ -23,9 +23,12 @@ from swath.labels import UNKNOWN, is_known, is_present, is_unknown
 from swath.labels.losing import check_way, lose
 from swath.methods import METHODS, Method, make_method
 from swath.scenes.source import SceneSource
+from swath.selection.file import read_selection
 from swath.tasks.evidence import write_evidence
+from swath.tasks.labelled import only_labelled, read_labelled
 from swath.tasks.prepare import Prepared, prepare
 from swath.training.checkpoint import Shelf
+from swath.training.dynamics import Recorded, check_recordable
 from swath.training.loop import fit, make_accelerator
 from swath.training.memory import peak_memory
 from swath.training.predict import probabilities
@@ -80,6 +83,7 @@ def run_job(
     if not (folder / "model.safetensors").exists():
         method = _method(options)
         model = _model(options, prepared, model)
+        recorded = Recorded(method) if options["record_dynamics"] else None
         if accelerator.is_main_process:
             _write_scenes(folder, prepared)
         with (
@@ -89,9 +93,9 @@ def run_job(
         ):
             validate = _validator(options, prepared)
             last: dict[str, Any] = {}
-            kept, _ = fit(
+            kept, history = fit(
                 model,
-                method,
+                recorded or method,
                 prepared.read,
                 prepared.parts["train"],
                 prepared.labels,
@@ -99,16 +103,19 @@ def run_job(
                 folder,
                 accelerator=accelerator,
                 validate=validate,
-                on_epoch=_recorder(prepared, show),
+                on_epoch=_recorder(prepared, show, folder if accelerator.is_main_process else None),
                 on_last=_last_judge(prepared, last) if validate and accelerator.is_main_process else None,
             )
         if accelerator.is_main_process:
+            if recorded:
+                recorded.gather(folder, len(history))
             notes = {
                 "method": {"name": options["method"], **method.report()},
                 "lost": prepared.notes["lost"],
                 "split": prepared.notes["split"],
                 "peak_memory_mb": memory(),
                 **({"last_epoch": last} if last else {}),
+                **({"only": prepared.notes["only"]} if options["only"] else {}),
             }
             save_model(cast(SceneModel, kept).cpu(), folder, notes)
     run = load_run(folder)
@@ -116,6 +123,7 @@ def run_job(
         if not (folder / "report.html").exists():
             write_evidence(run, prepared)
         Shelf(folder).clear()
+        Recorded.clear(folder)
     accelerator.wait_for_everyone()
     return run
 
@@ -136,7 +144,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         InputError: An option is out of its range or unknown.
     """
-    _method(options)
+    method = _method(options)
+    if options["record_dynamics"]:
+        check_recordable(method, options["method"])
+    if options["near_duplicates"] not in ("ignore", "apart"):
+        raise InputError(f"near_duplicates is {options['near_duplicates']!r}; expected 'ignore' or 'apart'.")
+    if options["only"]:
+        read_selection(options["only"])  # refused now, not after an hour of packing
     _settings(options)
     if options["draw"]:
         check_way(options["draw"])
@@ -205,6 +219,17 @@ def _validator(options: Mapping[str, Any], prepared: Prepared) -> Callable[[nn.M
         return None
     observed = options["validation_labels"] == "observed"
     labels = prepared.truth.take(rows)
+    if observed and options["labelled"]:
+        kept, source = prepared.store.kept, prepared.source
+        table = read_labelled(options["labelled"], source)
+        labels = only_labelled(labels, kept[rows], table, kept[prepared.parts["train"]])
+        answered = is_known(labels.state).any(axis=1)
+        if not answered.any():
+            raise InputError(
+                f"{options['labelled']} names none of the {len(rows)} validation scenes, so they cannot choose an "
+                f"epoch. Label some of them, or leave validation_share out."
+            )
+        rows, labels = rows[answered], labels.take(answered)
     if observed and options["draw"]:
         labels = lose(labels, options["draw"], options["seed"] + 1, area=prepared.area(rows))
 
@@ -234,17 +259,22 @@ def _last_judge(prepared: Prepared, found: dict[str, Any]) -> Callable[[nn.Modul
     return judge
 
 
-def _recorder(prepared: Prepared, show: OnEpoch | None) -> OnEpoch:
+def _recorder(prepared: Prepared, show: OnEpoch | None, folder: Path | None) -> OnEpoch:
     """Return what adds to each epoch's record how much of the hidden truth is in the method's memory.
 
     Only methods that remember a probability for each scene have this curve: others would need another pass over
-    all training scenes. It is written down; nothing is decided by it.
+    all training scenes. It is written down; nothing is decided by it. Training dynamics, if they are recorded, go
+    into ``folder``, on the process that writes.
     """
     truth = prepared.truth.take(prepared.parts["train"])
     hidden = np.where(is_unknown(prepared.labels.state), truth.state, np.int8(UNKNOWN))
     there = is_present(hidden)
 
     def on_epoch(method: Method, network: nn.Module, record: dict[str, Any]) -> None:
+        if isinstance(method, Recorded):
+            if folder is not None:
+                method.keep(folder, record["epoch"])
+            method = method.base
         remembered = getattr(method, "predictions", None)
         if callable(remembered) and there.any():
             probability = remembered().detach().float().cpu().numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,15 @@ from swath.labels import LabelTable, is_known, is_present
 from swath.labels.losing import lose, loss_record
 from swath.scenes.contract import BandContract
 from swath.scenes.duplicates import exact_duplicates
+from swath.scenes.near_duplicates import joined_groups, near_duplicates
 from swath.scenes.open import open_scenes
 from swath.scenes.packed import PackedScenes
 from swath.scenes.packing import pack
 from swath.scenes.source import SceneSource
 from swath.scenes.splits import block_groups, split_rows
 from swath.scenes.statistics import statistics
+from swath.selection.file import kept_rows
+from swath.tasks.labelled import only_labelled, read_labelled
 from swath.training.run import Run
 
 __all__ = ["Prepared", "open_source", "prepare", "prepare_other", "prepare_run", "with_columns"]
@@ -78,13 +81,33 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     source = open_source(options) if data is None else data
     store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
     truth = with_columns(source.labels, source, options).take(store.kept)
-    parts, split = _parts(truth, source.columns, store.kept, options)
+    alike = near_duplicates(store) if options["near_duplicates"] == "apart" else []
+    parts, split = _parts(truth, source.columns, store.kept, options, alike)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
-    labels, lost = truth.take(parts["train"]), dict[str, str | int]()
+    complete = labels = truth.take(parts["train"])
+    ways: list[str] = []
+    if options["labelled"]:
+        table = read_labelled(options["labelled"], source)
+        labels = only_labelled(labels, store.kept[parts["train"]], table, store.kept[parts["validation"]])
+        ways.append(f"labels of {len(table)} scenes")
     if options["draw"]:
-        complete = labels
-        labels = lose(complete, options["draw"], options["seed"], area=area)
-        lost = loss_record(complete, labels, options["draw"], options["seed"])
+        labels = lose(labels, options["draw"], options["seed"], area=area)
+        ways.append(options["draw"])
+    chosen: dict[str, Any] = {}
+    if options["only"]:
+        # After labels are lost, so that a scene has the labels it had in the training that it was chosen by.
+        wanted, chosen = kept_rows(options["only"], source, store)
+        stays = np.isin(parts["train"], wanted)
+        if not stays.any():
+            raise InputError(
+                f"None of the {len(wanted)} scenes that {options['only']} keeps is a training scene of {source.name}. "
+                f"Select with the same --seed, --split-seed and --test-share, or from the run itself (--run)."
+            )
+        chosen["trained on"] = int(stays.sum())
+        split += f"; trained on {stays.sum()} of {len(stays)} training scenes, those that {chosen['by']} kept"
+        parts["train"] = parts["train"][stays]
+        complete, labels = complete.take(stays), labels.take(stays)
+    lost = loss_record(complete, labels, " + ".join(ways), options["seed"]) if ways else {}
     known = is_known(labels.state)
     if not known.any():
         raise LabelError(
@@ -93,7 +116,7 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
         )
     mean, std = statistics(store, parts["train"])
     contract = store.contract.with_classes(truth.classes, truth.exclusive).with_statistics(mean, std)
-    notes = _notes(store, parts, labels, lost, split)
+    notes = {**_notes(store, parts, labels, lost, split), "only": chosen}
     return Prepared(source, store, truth, parts, labels, contract, notes)
 
 
@@ -225,15 +248,24 @@ def _notes(
 
 
 def _parts(
-    truth: LabelTable, columns: Mapping[str, npt.NDArray[Any]], kept: Rows, options: Mapping[str, Any]
+    truth: LabelTable,
+    columns: Mapping[str, npt.NDArray[Any]],
+    kept: Rows,
+    options: Mapping[str, Any],
+    alike: Sequence[Rows],
 ) -> tuple[dict[str, Rows], str]:
-    """Return rows of the store in each part, and how the test scenes were chosen, in words."""
+    """Return rows of the store in each part, and how the test scenes were chosen, in words.
+
+    Scenes that show nearly the same (``alike``) stay on one side; where a column decides, the training scenes go.
+    """
     none = np.zeros(0, np.int64)
     parts = {"train": np.arange(len(kept)), "validation": none, "test": none}
     said = "the data's `split` column"
     if "split" in columns:
         parts = _named_parts(columns["split"][kept])
     groups = _groups(columns, kept, options["block_size"])
+    if alike:
+        groups = joined_groups(len(kept), alike, groups)
     seed = options["seed"] if options["split_seed"] is None else options["split_seed"]
     for name in ("test", "validation"):
         share, rows = options[f"{name}_share"], parts["train"]
@@ -244,6 +276,13 @@ def _parts(
         if name == "test":
             whole = "" if groups is None else ", groups or blocks kept whole"
             said = f"{share:g} of the scenes, stratified, seed {seed}{whole}"
+    if alike and groups is not None:
+        before = len(parts["train"])
+        elsewhere = groups[np.concatenate([parts["validation"], parts["test"]])]
+        parts["train"] = parts["train"][~np.isin(groups[parts["train"]], elsewhere)]
+        left_out = before - len(parts["train"])
+        said += f"; {len(alike)} groups of near-duplicates kept apart"
+        said += f", {left_out} training scenes left out" if left_out else ""
     for name in ("train", "test"):
         if not len(parts[name]):
             raise InputError(

@@ -29,9 +29,12 @@ def train(
     batch_size: int = 64,
     seed: int = 0,
     split_seed: int | None = None,
+    labelled: str | None = None,
     draw: str | None = None,
     test_share: float = 0.2,
     block_size: float | None = None,
+    near_duplicates: Literal["ignore", "apart"] = "ignore",
+    only: str | None = None,
     validation_share: float = 0.0,
     validation_labels: Literal["observed", "clean"] = "observed",
     patience: int | None = None,
@@ -53,6 +56,7 @@ def train(
     nodata: float | None = None,
     skip_unreadable: bool = False,
     tensorboard: bool = False,
+    record_dynamics: bool = False,
     model: SceneModel | None = None,
 ) -> Run:
     """Train a model on scenes whose labels may be missing, judge it on test scenes and write a report.
@@ -70,9 +74,14 @@ def train(
         batch_size: Scenes in a step.
         seed: The one seed; split, label draw, weights, order and augmentation follow from it.
         split_seed: Seed of the split alone, so that it stays while all else changes, or the reverse; if None, ``seed``.
+        labelled: A table of the training scenes whose labels may be used, with the columns ``row`` and ``scene`` as
+            ``swath active`` writes them; all others are unknown. A column ``class`` leaves each that one class.
         draw: How to lose labels of the training scenes, such as ``single-positive-random``; None keeps them.
         test_share: Share of the scenes for the test, if there is no ``split`` column.
         block_size: Edge of square blocks of ground, in CRS units, that stay on one side of the split.
+        near_duplicates: ``apart`` keeps scenes that show nearly the same on one side of the split.
+        only: A selection that ``swath select`` wrote: of the training scenes, only those it keeps are trained on. Test
+            and validation scenes stay as they are, and labels are lost as if all were trained on.
         validation_share: Share of the training scenes held back to choose the epoch to keep; 0 keeps the last.
         validation_labels: ``observed``: the choice sees only labels as incomplete as those of the training;
             ``clean``: it sees all labels there are, which the report then says.
@@ -95,6 +104,7 @@ def train(
         nodata: Number that marks pixels without data, instead of what the files say.
         skip_unreadable: Leave out images that cannot be read, and list them, instead of stopping.
         tensorboard: Write TensorBoard files into the run (needs ``swath[tensorboard]``).
+        record_dynamics: Record what the training shows of each scene in each epoch; ``swath select`` can choose by it.
         model: A model to train in place of a new one of ``encoder`` (Python only).
 
     Returns:
@@ -125,6 +135,8 @@ def train(
     where = source.name if source is not None else str(data)
     # The run must be repeatable from any folder.
     options = {"data": os.path.abspath(where) if os.path.exists(where) else where, **options}
+    options["only"] = None if only is None else os.path.abspath(only)
+    options["labelled"] = None if labelled is None else os.path.abspath(labelled)
     if model is not None:
         options |= {"encoder": model.name, "size": model.size}
     start_folder(Path(out), options)

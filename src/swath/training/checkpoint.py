@@ -131,6 +131,7 @@ _DRAFTS = (
     ".evaluation-*.json",
     ".report-*.html",
     ".config-*.yaml",
+    ".dynamics-*.safetensors",
     ".tmp??????",
 )
 

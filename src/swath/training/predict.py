@@ -12,7 +12,7 @@ from torch import Tensor
 from swath.encoders import SceneModel
 from swath.training.loop import ReadBatch, Rows
 
-__all__ = ["features", "probabilities"]
+__all__ = ["features", "features_and_probabilities", "probabilities"]
 
 
 def probabilities(
@@ -73,6 +73,38 @@ def features(
         device,
         model.head.in_features,
     )
+
+
+def features_and_probabilities(
+    model: SceneModel,
+    read: ReadBatch,
+    rows: Rows,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what :func:`features` and :func:`probabilities` do, from one pass over the scenes instead of two.
+
+    Args:
+        model: The network.
+        read: Gives normalised images by row.
+        rows: (n,) rows to read.
+        batch_size: Scenes at a time; it changes memory, not results.
+        device: Where to compute; where the model is, if None.
+
+    Returns:
+        (n, features) and (n, classes), float32.
+    """
+    exclusive, width = model.contract.exclusive, model.head.in_features
+
+    def compute(images: Tensor) -> Tensor:
+        hidden = model.features(images)
+        # A boosted head works on maps, not on features.
+        logits: Tensor = (model.head(hidden) if model.cam_boost == 1 else model(images)).float()
+        return torch.cat([hidden.float(), logits.softmax(dim=1) if exclusive else logits.sigmoid()], dim=1)
+
+    both = _of_all(compute, model, read, rows, batch_size, device, width + len(model.contract.classes))
+    return both[:, :width], both[:, width:]
 
 
 def _of_all(
