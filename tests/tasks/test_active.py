@@ -218,3 +218,12 @@ def test_ask_lists_unlabelled_scenes_with_what_the_network_believes(
     with pytest.raises(InputError, match="would take it for the table of the data set"):
         ask(class_folder, by="random", budget=3, out=class_folder / "next.csv")
     assert not (class_folder / "next.csv").exists()
+
+
+def test_what_a_process_left_that_was_killed_at_its_first_file_is_in_nobodys_way(
+    class_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config-abcdefgh.yaml").write_text("half")
+    run = swath.train(class_folder, out=tmp_path / "run", method="cross-entropy", size=16, epochs=1)
+    assert (run.folder / "report.html").exists()

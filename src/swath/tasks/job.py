@@ -52,7 +52,10 @@ def start_folder(folder: Path, options: Mapping[str, Any]) -> None:
     with state.main_process_first():
         if not state.is_main_process:
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # A hidden file is what a process left that was killed while it wrote the first one.
+        if folder.exists() and (
+            not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
+        ):
             raise OutputError(
                 f"{folder} exists already. Name another folder with --out, or go on with it: "
                 f"swath train --resume {shlex.quote(str(folder))}"
