@@ -69,10 +69,6 @@ class OneScene(RasterDataset):
     is_image = True
 
 
-def to_probability(logits: torch.Tensor, model: SceneModel) -> torch.Tensor:
-    return logits.softmax(dim=1) if model.contract.exclusive else logits.sigmoid()
-
-
 def torchgeo_loop(model: SceneModel, scene: Path, stride: int, out: Path) -> None:
     """Map a scene as one does with TorchGeo: windows from a grid sampler, summed up where they overlap."""
     contract = model.contract
@@ -94,7 +90,7 @@ def torchgeo_loop(model: SceneModel, scene: Path, stride: int, out: Path) -> Non
     count = np.zeros(cells, np.float32)
     with torch.inference_mode():
         for batch in loader:
-            probability = to_probability(model(batch["image"]), model).numpy()
+            probability = model.to_probability(model(batch["image"])).numpy()
             for values, (x, y, _) in zip(probability, batch["bounds"], strict=True):
                 column, row = (round(place / stride) for place in ~transform * (x.start, y.stop))
                 total[:, row : row + covers, column : column + covers] += values[:, None, None]
@@ -130,7 +126,7 @@ def bare_model(model: SceneModel, scene: Path, windows: int) -> Callable[[], Non
         with torch.inference_mode():
             for start in range(0, windows, BATCH):
                 images = batches[start // BATCH % IN_MEMORY][: windows - start]
-                to_probability(model(images), model)
+                model.to_probability(model(images))
 
     return run
 

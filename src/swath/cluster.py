@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from swath.errors import InputError, MissingExtraError, SwathError
 
-__all__ = ["RETRIES", "fetched", "join", "processors", "refuse_other_versions", "versions"]
+__all__ = ["RETRIES", "fetched", "first_ready", "join", "processors", "refuse_other_versions", "versions"]
 
 RETRIES: Final = 16
 """How often a task is computed again when its worker is lost; one that ends its worker must not do so for ever."""
@@ -24,6 +25,7 @@ RETRIES: Final = 16
 
 _REACH_SECONDS: Final = 5
 _JOIN_SECONDS: Final = 30
+_ALONE_SECONDS: Final = 30
 
 
 def join(address: str, stack: contextlib.ExitStack) -> Any:
@@ -110,6 +112,33 @@ def versions() -> dict[str, str]:
         **{name: importlib.metadata.version(name) for name in packages},
         "machine": platform.machine(),
     }
+
+
+def first_ready(
+    ray: Any, pending: Iterable[Any], *, check: Callable[[], None] = lambda: None, kept: str = ""
+) -> list[Any]:
+    """Wait until some tasks are computed. Their values stay where they are until they are fetched.
+
+    Args:
+        ray: From :func:`join`.
+        pending: References of tasks.
+        check: Called each second; what it raises ends the waiting.
+        kept: What has become of the work so far, for the message.
+
+    Returns:
+        References of those that are ready, one or more.
+
+    Raises:
+        SwathError: The cluster has been without a processor for a while.
+    """
+    alone, ready = 0, list[Any]()
+    while not ready:
+        check()
+        ready, _ = ray.wait(list(pending), timeout=1, fetch_local=False)
+        alone = 0 if processors(ray) >= 1 else alone + 1
+        if not ready and alone > _ALONE_SECONDS:
+            raise SwathError(f"The cluster has no machine left with a processor for swath. {kept}".rstrip())
+    return ready
 
 
 def fetched(ray: Any, reference: Any, wanted: dict[str, str], *, smaller: str, kept: str = "") -> Any:

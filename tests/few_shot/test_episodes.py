@@ -58,7 +58,10 @@ def test_scenes_without_a_class_and_classes_with_too_few_scenes_are_never_drawn(
 def test_baselines_are_those_of_scikit_learn():
     features = features_of(1.5)
     support, classes, queries, _ = task(features, shots=5)
-    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)  # noqa: E731
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
     expected = KNeighborsClassifier(1).fit(unit(support), classes).predict(unit(queries))
     np.testing.assert_array_equal(nearest_neighbour(support, classes, queries), expected)
     expected = NearestCentroid().fit(unit(support), classes).predict(unit(queries))

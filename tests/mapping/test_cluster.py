@@ -286,7 +286,7 @@ def test_a_selection_is_computed_by_shards_on_the_cluster(
     shutil.rmtree(tmp_path / "cache" / "measured")
     there = swath.select(**wanted, out=tmp_path / "there.parquet", ray=cluster.address).selection.table
     assert alone["index"][alone["kept"]].tolist() == there["index"][there["kept"]].tolist()
-    assert len(list((tmp_path / "cache").glob("measured/*/*.npz"))) == 1
+    assert len(list((tmp_path / "cache").glob("measured/*/*.safetensors"))) == 1
     with pytest.raises(InputError, match="computes nothing"):
         swath.select(
             run=str(tmp_path / "run"), keep=12, by="random", ray=cluster.address, out=tmp_path / "r.parquet"

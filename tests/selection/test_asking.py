@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,8 +60,8 @@ def test_positions_are_those_of_the_query_over_what_the_network_sees(by: str) ->
     source = scenes()
     model, labelled = network(source), labelled_scenes(source.labels)
     store = pack(source, 16)
-    read = lambda some: store.batch(some, model.contract)  # noqa: E731
-    pool = QueryPool(labelled, *features_and_probabilities(model, read, np.arange(24)))
+    found = features_and_probabilities(model, lambda some: store.batch(some, model.contract), np.arange(24))
+    pool = QueryPool(labelled, *found)
     question = next_scenes(model, source, labelled, 5, by=by, seed=2)
     assert question.rows.tolist() == query(by, pool, 5, seed=2).tolist()
     assert pool.probability is not None
@@ -100,9 +101,10 @@ def test_only_training_scenes_are_asked_about_and_only_they_count() -> None:
 
 def test_masks_and_bands_that_do_not_fit_are_refused() -> None:
     source = scenes()
-    for mask in (np.zeros(3, bool), np.arange(24), np.zeros((24, 2), bool)):
+    masks: list[Any] = [np.zeros(3, bool), np.arange(24), np.zeros((24, 2), bool)]
+    for mask in masks:
         with pytest.raises(InputError, match="one True or False for each of the 24 scenes"):
-            next_scenes(None, source, mask, 1, by="random")  # type: ignore[arg-type]
+            next_scenes(None, source, mask, 1, by="random")
     other = ArrayScenes(np.zeros((24, 2, 16, 16), np.uint8) + 1, source.labels)
     with pytest.raises(ContractError):
         next_scenes(network(source), other, np.zeros(24, bool), 1)

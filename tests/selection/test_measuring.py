@@ -45,7 +45,7 @@ def test_shards_are_what_the_whole_would_be(
     assert found.features is not None
     np.testing.assert_allclose(found.features, whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.bits, scene_entropy(store, rows))
-    assert len(list(cache_folder().glob("measured/*/*.npz"))) == 4
+    assert len(list(cache_folder().glob("measured/*/*.safetensors"))) == 4
 
 
 def test_what_was_not_asked_for_is_not_computed(store: PackedScenes, run: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_interrupted_call_goes_on_and_a_damaged_shard_is_computed_again(
         measuring.measure(store, rows, run, bits=True)
     first = measuring.measure(store, rows, run, bits=True)
     assert computed == [16, 0, 16, 8]
-    (damaged,) = cache_folder().glob("measured/*/16.npz")
+    (damaged,) = cache_folder().glob("measured/*/16.safetensors")
     damaged.write_bytes(damaged.read_bytes()[:100])
     again = measuring.measure(store, rows, run, bits=True)
     assert computed == [16, 0, 16, 8, 16]

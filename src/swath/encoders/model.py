@@ -73,6 +73,11 @@ class SceneModel(nn.Module):
             return logits
         return self.logit_maps(images).mean(dim=(2, 3))
 
+    def to_probability(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """Return probabilities of logits, float32: they add up to 1 where classes exclude each other."""
+        logits = logits.float()
+        return logits.softmax(dim=dim) if self.contract.exclusive else logits.sigmoid()
+
     def logit_maps(self, images: Tensor) -> Tensor:
         """Return (B, classes, h, w) whose mean over positions is the logits: the activation maps, boosted if told so.
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 
-from swath.cluster import RETRIES, fetched, join, processors, refuse_other_versions, versions
+from swath.cluster import RETRIES, fetched, first_ready, join, processors, refuse_other_versions, versions
 from swath.errors import SceneError, SwathError
 from swath.mapping.bands import Reading
 from swath.mapping.compute import ChunkTask, Processes, SceneFiles, Worker, together
@@ -36,7 +36,6 @@ __all__ = ["Cluster"]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-_ALONE_SECONDS: Final = 30
 _KEPT: Final = "What is computed is kept; call the same command again to go on."
 
 
@@ -159,17 +158,13 @@ class Cluster:
         with self._lock:
             self._flying += more
 
+    def _refuse_stopped(self) -> None:
+        if self._stopped:
+            raise SwathError(f"The map was stopped. {_KEPT}")
+
     def _settle(self, pending: dict[Any, Chunk], work: WorkFolder, done: Callable[[], None]) -> None:
         """Wait for a chunk and keep it. Values are fetched one at a time; the others wait where they were computed."""
-        alone = 0
-        ready: list[Any] = []
-        while not ready:
-            if self._stopped:
-                raise SwathError(f"The map was stopped. {_KEPT}")
-            ready, _ = self._ray.wait(list(pending), timeout=1, fetch_local=False)
-            alone = 0 if processors(self._ray) >= 1 else alone + 1
-            if not ready and alone > _ALONE_SECONDS:
-                raise SwathError(f"The cluster has no machine left with a processor for swath. {_KEPT}")
+        ready = first_ready(self._ray, pending, check=self._refuse_stopped, kept=_KEPT)
         for reference in ready:
             values = fetched(self._ray, reference, self._job.versions, smaller="a smaller --tile", kept=_KEPT)
             work.write(pending[reference], values)

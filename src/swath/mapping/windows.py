@@ -131,7 +131,7 @@ def predict_windows(
         return ChunkValues(np.zeros((classes, 0, 0), np.float32), valid, tile.cells)
     if settings.shared is not None:
         logits = pool_windows(model, tile.image, tops, lefts, settings.shared)
-        probability = np.where(usable, _to_probability(logits, model, dim=0), np.float32(0))
+        probability = np.where(usable, model.to_probability(logits, dim=0).cpu().numpy(), np.float32(0))
     else:
         probability = _one_by_one(tile, model, tops, lefts, usable, batch_size, check)
     if not np.isfinite(probability).all():
@@ -170,8 +170,8 @@ def _one_by_one(
                 # Libraries multiply a single row by another routine, which rounds otherwise than for many.
                 room[1] = room[0]
             batch = torch.from_numpy(room[: max(2, count)]).permute(0, 3, 1, 2)
-            logits = model(batch.to(next(model.parameters()).device))[:count].float()
-            probability[:, rows[some], columns[some]] = _to_probability(logits, model, dim=1).T
+            found = model.to_probability(model(batch.to(next(model.parameters()).device))[:count])
+            probability[:, rows[some], columns[some]] = found.cpu().numpy().T
     return probability
 
 
@@ -184,12 +184,6 @@ def _at_once(model: SceneModel, batch_size: int, tile: Tile) -> int:
         return batch_size
     window = int(model.size**2 * tile.image.shape[2] * tile.image.itemsize)
     return max(1, min(batch_size, _CACHED_BYTES // window))
-
-
-def _to_probability(logits: torch.Tensor, model: SceneModel, dim: int) -> npt.NDArray[np.float32]:
-    found = logits.softmax(dim=dim) if model.contract.exclusive else logits.sigmoid()
-    values: npt.NDArray[np.float32] = found.float().cpu().numpy()
-    return values
 
 
 def usable_windows(

@@ -7,11 +7,10 @@ selection with the same network, or the same command after an interruption, goes
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import io
 import socket
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ import numpy.typing as npt
 import rich.console
 import rich.progress
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
-from swath.cluster import RETRIES, fetched, join, processors, refuse_other_versions, versions
+from swath.cluster import RETRIES, fetched, first_ready, join, processors, refuse_other_versions, versions
 from swath.encoders import SceneModel
 from swath.errors import SceneError, SwathError
 from swath.files import writing
@@ -74,7 +75,7 @@ class _Job:
     store: Path
     key: str
     bits: bool
-    versions: dict[str, str]
+    versions: tuple[tuple[str, str], ...]
     weights: tuple[Any]
 
 
@@ -100,18 +101,22 @@ def measure(
     """
     starts = range(0, len(rows), SHARD)
     folder = cache_folder() / "measured" / _key(store, rows, run, bits=bits)
-    missing = [start for start in starts if _read(folder, start) is None]
+    kept = {
+        start: values for start in starts if (values := _read(folder / f"{start}.safetensors")) is not None
+    }
+    missing = [start for start in starts if start not in kept]
     with contextlib.ExitStack() as stack:
         if ray is None:
             found = _here(store, rows, run, missing, bits=bits)
         else:
             found = _there(ray, store, rows, run, missing, stack, bits=bits) if missing else iter(())
         for start, values in _progress(found, len(missing)):
-            with writing(folder / f"{start}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, **values)  # type: ignore[arg-type]
-    parts = [_read(folder, start) or {} for start in starts]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in _WHAT if name in parts[0]}
-    return Measured(**joined)
+            with writing(folder / f"{start}.safetensors") as temporary:
+                save_file(values, temporary)
+            kept[start] = values
+    return Measured(
+        **{name: np.concatenate([kept[start][name] for start in starts]) for name in _WHAT if name in kept[0]}
+    )
 
 
 def _key(store: PackedScenes, rows: Rows, run: Path | None, *, bits: bool) -> str:
@@ -127,13 +132,11 @@ def _model_file(run: Path) -> Path:
     return run / "model.safetensors"
 
 
-def _read(folder: Path, start: int) -> Values | None:
+def _read(path: Path) -> Values | None:
     """Return what is kept of a shard, None if there is nothing, or nothing that can be read."""
     try:
-        # Read first: NumPy leaves a damaged file open.
-        with np.load(io.BytesIO((folder / f"{start}.npz").read_bytes()), allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return load(path.read_bytes())
+    except (OSError, SafetensorError):
         return None
 
 
@@ -167,35 +170,30 @@ def _there(
 ) -> Iterator[tuple[int, Values]]:
     ray = join(address, stack)
     weights = None if run is None else np.fromfile(_model_file(run), np.uint8)
-    job = _Job(store.folder.resolve(), store.key, bits, versions(), (ray.put(weights),))
+    wanted = versions()
+    job = _Job(store.folder.resolve(), store.key, bits, tuple(wanted.items()), (ray.put(weights),))
     shard = ray.remote(num_cpus=1, max_retries=RETRIES)(_shard)
     waiting, pending = list(reversed(missing)), dict[Any, int]()
     while waiting or pending:
         while waiting and len(pending) < 2 * max(1, processors(ray)):
             start = waiting.pop()
             pending[shard.remote(job, rows[start : start + SHARD])] = start
-        ready, _ = ray.wait(list(pending), fetch_local=False)
-        for reference in ready:
-            values = fetched(ray, reference, job.versions, smaller="a smaller network", kept=_KEPT)
+        for reference in first_ready(ray, pending, kept=_KEPT):
+            values = fetched(ray, reference, wanted, smaller="a smaller network", kept=_KEPT)
             yield pending.pop(reference), values
 
 
-_ready: tuple[PackedScenes, SceneModel | None] | None = None
-
-
 def _shard(job: _Job, rows: Rows) -> Values:
-    """Compute one shard; runs in a worker of the cluster, which serves no other job."""
-    global _ready  # noqa: PLW0603 - one for the process
-    if _ready is None:
-        refuse_other_versions(job.versions, kept=_KEPT)
-        _ready = _start(job)
-    store, model = _ready
+    """Compute one shard; runs in a worker of the cluster."""
+    store, model = _start(job)
     return _values(store, rows, model, bits=job.bits)
 
 
+@functools.lru_cache(maxsize=1)
 def _start(job: _Job) -> tuple[PackedScenes, SceneModel | None]:
     import ray
 
+    refuse_other_versions(dict(job.versions), kept=_KEPT)
     torch.set_num_threads(1)
     here = f"{socket.gethostname()} of the cluster"
     hint = "Set SWATH_CACHE to a folder that all machines share under the same path."

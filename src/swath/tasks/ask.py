@@ -87,11 +87,8 @@ def ask(
             f"{target} lies inside {data}, where the next command would take it for the table of the data set. Name a "
             f"file elsewhere."
         )
-    if isinstance(data, SceneSource):
-        source = data
-    else:
-        named = {"image_column": image_column, "label_columns": label_columns, "complete": complete}
-        source = open_source({"data": os.fspath(data), "images": images, "nodata": nodata, **named})
+    named = {"image_column": image_column, "label_columns": label_columns, "complete": complete}
+    source = open_source({"data": data, "images": images, "nodata": nodata, **named})
     model = None if run is None else load_run(run).model
     question = next_scenes(
         model,

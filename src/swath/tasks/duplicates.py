@@ -92,7 +92,7 @@ def duplicates(
     from swath.scenes.packing import pack
     from swath.tasks.prepare import open_source
 
-    source = open_source({**given, "data": os.fspath(data)}) if isinstance(data, str | os.PathLike) else data
+    source = open_source(given)
     store = pack(source, size, skip_unreadable=skip_unreadable)
     found = near_duplicates(store, correlation=correlation, contrast=contrast)
     rows = np.concatenate([np.zeros(0, np.int64), *found])

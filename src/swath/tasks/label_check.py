@@ -114,9 +114,7 @@ def check_labels(
         raise InputError(f"folds is {folds} and pictures {pictures}; expected 2 or more, and 0 or more.")
     cleanlab_filter()  # said before an hour of training, not after it
     options = {**option_defaults(), **{name: given[name] for name in option_defaults() if name in given}}
-    source = (
-        open_source({**options, "data": os.fspath(data)}) if isinstance(data, str | os.PathLike) else data
-    )
+    source = open_source({**options, "data": data})
     store = pack(source, size, skip_unreadable=skip_unreadable)
     labels = source.labels.take(store.kept)
     _refuse_incomplete(labels, source.name)

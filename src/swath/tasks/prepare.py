@@ -161,9 +161,7 @@ def prepare_other(
     Raises:
         ContractError: Bands, units or classes differ from the model's.
     """
-    source = (
-        open_source({**run.config, "data": os.fspath(data)}) if not isinstance(data, SceneSource) else data
-    )
+    source = open_source({**run.config, "data": data})
     contract = run.contract
     contract.check_fits(source.contract, what=source.name)
     store = pack(source, run.config["size"], skip_unreadable=skip_unreadable)
@@ -181,10 +179,12 @@ def prepare_other(
 
 
 def open_source(options: Mapping[str, Any]) -> SceneSource:
-    """Open the data set that the options of :func:`swath.train` name."""
-    columns = options["label_columns"]
+    """Open the data set that the options of :func:`swath.train` name; one that is open already is returned."""
+    data, columns = options["data"], options["label_columns"]
+    if isinstance(data, SceneSource):
+        return data
     return open_scenes(
-        options["data"],
+        os.fspath(data),
         image_column=options["image_column"],
         label_columns=None if columns is None else [name.strip() for name in columns.split(",")],
         complete=options["complete"],

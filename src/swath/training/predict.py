@@ -35,13 +35,15 @@ def probabilities(
     Returns:
         (n, classes) float32 in [0, 1].
     """
-    exclusive = model.contract.exclusive
-
-    def predict(images: Tensor) -> Tensor:
-        logits: Tensor = model(images).float()
-        return logits.softmax(dim=1) if exclusive else logits.sigmoid()
-
-    return _of_all(predict, model, read, rows, batch_size, device, len(model.contract.classes))
+    return _of_all(
+        lambda images: model.to_probability(model(images)),
+        model,
+        read,
+        rows,
+        batch_size,
+        device,
+        len(model.contract.classes),
+    )
 
 
 def features(
@@ -95,13 +97,13 @@ def features_and_probabilities(
     Returns:
         (n, features) and (n, classes), float32.
     """
-    exclusive, width = model.contract.exclusive, model.head.in_features
+    width = model.head.in_features
 
     def compute(images: Tensor) -> Tensor:
         hidden = model.features(images)
         # A boosted head works on maps, not on features.
-        logits: Tensor = (model.head(hidden) if model.cam_boost == 1 else model(images)).float()
-        return torch.cat([hidden.float(), logits.softmax(dim=1) if exclusive else logits.sigmoid()], dim=1)
+        logits = model.head(hidden) if model.cam_boost == 1 else model(images)
+        return torch.cat([hidden.float(), model.to_probability(logits)], dim=1)
 
     both = _of_all(compute, model, read, rows, batch_size, device, width + len(model.contract.classes))
     return both[:, :width], both[:, width:]
