@@ -215,3 +215,24 @@ def test_refuses_what_can_only_confirm_a_constant():
 def test_options_out_of_range_are_refused(option, value):
     with pytest.raises(InputError, match=option):
         FixMatch(**{option: value})
+
+
+def test_without_weight_scenes_without_labels_are_not_looked_at():
+    state = torch.tensor([[1, 0], [0, 1], [-1, -1], [-1, -1]])
+    labels = LabelTable(("water", "forest"), state.numpy(), exclusive=True)
+    images = torch.rand(4, 3, 8, 8)
+    found = []
+    for others in (images[2:], torch.zeros(2, 3, 8, 8)):
+        torch.manual_seed(0)
+        model, method = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)), FixMatch(weight=0)
+        method.start(labels, model)
+        network = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        batch = Batch(image=torch.cat([images[:2], others]), labels=state, index=torch.arange(4))
+        loss = method.loss(network, batch)
+        loss.backward()
+        found.append((loss.item(), model[0].weight.grad.clone(), model[1].running_mean.clone()))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1:], found[1][1:], rtol=0, atol=0)
+    rows = torch.tensor([2, 3])  # a batch of scenes without labels only
+    batch = Batch(image=images[rows], labels=state[rows], index=rows)
+    assert method.loss(network, batch).item() == 0

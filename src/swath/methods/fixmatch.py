@@ -94,7 +94,7 @@ class FixMatch(SemiSupervised):
     Args:
         thresholds: ``fixed``, or adapting to each class: ``flexmatch`` or ``freematch``.
         level: How sure a guess has to be, above 0.5 and below 1; ``flexmatch`` counts by it, ``freematch`` needs none.
-        weight: How much the guesses count, 0 or more.
+        weight: How much the guesses count; with 0 only scenes with labels are looked at.
         unlabelled_ratio: Scenes without any label for each one with labels in a batch, on average, at most.
         average_decay: Share of the averaged weights, which are deployed, that a step keeps.
         threshold_decay: Share of ``freematch``'s running averages that a step keeps.
@@ -172,6 +172,11 @@ class FixMatch(SemiSupervised):
         images, questions = batch["image"], self.unanswered(batch)
         if not self.any_unanswered:
             return supervised_loss(self.outcomes(model(images)), batch["labels"])
+        if not self.weight:
+            # Nothing is learned from the others, not even by what normalises a batch.
+            rows = self.labelled[batch["index"]]
+            rows = rows if rows.any() else torch.ones_like(rows)
+            return supervised_loss(self.outcomes(model(images[rows])), batch["labels"][rows])
         with torch.no_grad():
             probability = self.outcomes(model(images)).exp()
         # Older versions of PyTorch would use weights that were cast without gradients again in the next pass.
