@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--pictures", type=Path, help="keep the first seed's map here")
     given = parser.parse_args()
     paths = sorted(given.data.glob("s2-l1c-*.tif"))
