@@ -97,13 +97,12 @@ def cell(data: str, folder: Path, given: argparse.Namespace, axes: dict[str, Any
         if (out / "config.yaml").exists():
             resume(out)
         else:
-            warmup = max(1.0, epochs / 10)
             swath.train(
                 data,
                 out=out,
                 only=only,
                 epochs=epochs,
-                warmup_epochs=warmup,
+                warmup_epochs=epochs / 10,
                 **_options(axes["seed"], axes["flips"]),
             )
     run = swath.load_run(out)
