@@ -54,6 +54,8 @@ def query(by: str, pool: QueryPool, budget: int, *, seed: int = 0) -> Rows:
     candidates = pool.candidates
     if isinstance(budget, bool) or not isinstance(budget, int | np.integer):
         raise InputError(f"A budget of {budget!r} was given; expected a whole number of scenes.")
+    if not len(candidates):
+        raise InputError(f"All {len(pool)} scenes are labelled; there is none left to ask about.")
     if not 1 <= budget <= len(candidates):
         raise InputError(
             f"A budget of {budget} was given for a pool of {len(pool)} scenes of which {len(candidates)} are not "

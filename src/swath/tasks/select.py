@@ -301,7 +301,9 @@ def _load(path: Path) -> npt.NDArray[Any]:
     try:
         loaded: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a NumPy matrix (.npy): {error}.") from error
+        raise InputError(
+            f"{path} cannot be read as a NumPy matrix (.npy): {str(error).rstrip('.')}."
+        ) from error
     return loaded
 
 

@@ -93,8 +93,10 @@ class Answer:
                 else [(_text(name), float(probability)) for name, probability in suggested],
                 bytes=int(record["bytes"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LabelError(f"it is no answer ({type(error).__name__}: {error})") from error
+        except KeyError as error:
+            raise LabelError(f"it is no answer: {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise LabelError(f"it is no answer: {error}") from error
         if not math.isfinite(seconds):
             raise LabelError(f"it took {seconds} seconds")
         return answer
