@@ -238,16 +238,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="of random")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--base-epochs", type=int, default=15)
+    parser.add_argument("--size", type=int, default=64, help="pixels to which scenes are brought")
     parser.add_argument("--report", action="store_true", help="train nothing")
     given = parser.parse_args()
     (given.folder / "cells").mkdir(parents=True, exist_ok=True)
-    settings, kept = {"steps": given.steps, "base_epochs": given.base_epochs}, given.folder / "settings.json"
+    settings = {"steps": given.steps, "base_epochs": given.base_epochs, "size": given.size}
+    kept = given.folder / "settings.json"
     if kept.exists() and json.loads(kept.read_text()) != settings and not given.report:
         raise SystemExit(
             f"{given.folder} was made with {kept.read_text()}; name another folder for {settings}"
         )
     if not given.report:
         write_json(kept, settings)
+    TRAINING["size"] = given.size
     if not given.report:
         seeds, shares, flips = (
             [int(word) for word in getattr(given, name).split(",")] for name in ("seeds", "shares", "flips")

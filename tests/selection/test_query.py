@@ -296,5 +296,5 @@ def test_what_a_strategy_lacks_is_named_with_what_works_without() -> None:
         query("entropy", QueryPool(np.zeros(4, bool), np.ones((4, 2))), 1)
     with pytest.raises(UnknownNameError, match="Did you mean 'hssal'"):
         query("hsal", QueryPool(np.zeros(4, bool)), 1)
-    with pytest.raises(InputError, match="All .* scenes are labelled"):
+    with pytest.raises(InputError, match=r"All .* scenes are labelled"):
         query("random", QueryPool(np.ones(4, bool)), 1)
