@@ -286,3 +286,39 @@ def test_near_duplicates_stay_on_one_side(class_folder: Path, tmp_path: Path) ->
     assert not any(Path(name).stem in {"54", "55", "56", "57", "58", "59"} for name in trained)
     with pytest.raises(InputError, match="near_duplicates is 'maybe'"):
         swath.train(data, out=tmp_path / "x", near_duplicates="maybe", **options)
+
+
+def test_groups_of_overlapping_scenes_are_listed_and_kept_apart(class_folder: Path, tmp_path: Path) -> None:
+    ground = np.kron(np.random.default_rng(3).integers(0, 255, (40, 60, 3)), np.ones((2, 2, 1))).astype(
+        np.uint8
+    )
+    data = tmp_path / "data"
+    shutil.copytree(class_folder, data)
+    kinds = sorted(path.name for path in data.iterdir() if path.is_dir())
+    for kind, left in zip(kinds, (0, 10), strict=False):
+        Image.fromarray(ground[:64, left : left + 64]).save(data / kind / "overlap.png")
+    options = {
+        "size": 64,
+        "epochs": 1,
+        "encoder": "small_resnet",
+        "method": "cross-entropy",
+        "test_share": 0.5,
+    }
+    run = swath.train(data, out=tmp_path / "first", **options)
+    table = tmp_path / "groups.csv"
+    assert duplicates(data).table.empty
+    found = duplicates(data, run=run.folder, out=str(table)).table
+    assert found["scene"].str.contains("overlap").sum() == 2
+    assert found.loc[found["scene"].str.contains("overlap"), "group"].nunique() == 1
+    for seed in range(4):
+        again = swath.train(
+            data, out=tmp_path / f"apart-{seed}", near_duplicates=str(table), seed=seed, **options
+        )
+        part = again.scenes.set_index("row")["part"]
+        assert all(part[members].nunique() == 1 for _, members in found.groupby("group")["index"])
+    table.write_text(table.read_text().replace("overlap", "other"))
+    with pytest.raises(InputError, match="is of another data set"):
+        swath.train(data, out=tmp_path / "x", near_duplicates=str(table), **options)
+    table.write_text("group,scene\n0,a\n")
+    with pytest.raises(InputError, match="columns group, index and scene"):
+        swath.train(data, out=tmp_path / "x", near_duplicates=str(table), **options)

@@ -11,7 +11,7 @@ from swath.errors import InputError
 from swath.scenes.greys import grey_pieces
 from swath.scenes.packed import PackedScenes
 
-__all__ = ["difference_hash", "joined_groups", "near_duplicates"]
+__all__ = ["difference_hash", "groups_of_pairs", "joined_groups", "near_duplicates", "small_greys"]
 
 Rows = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -54,24 +54,19 @@ def near_duplicates(
         The difference hash is that of the packages imagehash and dhash; the eight turns, the floor for flat scenes and
         the confirmation are ours.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not 0 < correlation <= 1 or not 0 <= contrast <= 255:
         raise InputError(
             f"Near-duplicates were asked for with a correlation of {correlation} and a contrast of {contrast}; "
             f"expected above 0 and up to 1, and from 0 to 255."
         )
     rows = np.arange(len(store)) if rows is None else np.asarray(rows, np.int64)
-    small = _small(store, rows)
+    small = small_greys(store, rows)
     different = np.flatnonzero(small.std(axis=(1, 2)) >= contrast)
     pairs = [_equal_pairs(store.digests[rows])]
     for one, other, turn in _proposed(small[different]):
         same = _correlation(small[different], one, other, turn) >= correlation
         pairs.append(np.stack([different[one[same]], different[other[same]]]))
-    one, other = np.concatenate(pairs, axis=1)
-    edges = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(rows), len(rows)))
-    return _groups_of(connected_components(edges, directed=False)[1], rows)
+    return groups_of_pairs(np.concatenate(pairs, axis=1), rows)
 
 
 def difference_hash(small: Small) -> Hashes:
@@ -128,23 +123,41 @@ def joined_groups(scenes: int, found: Sequence[npt.ArrayLike], groups: npt.Array
     return np.asarray(connected_components(edges, directed=False)[1][own], np.int64)
 
 
-def _groups_of(label: npt.NDArray[np.int32], rows: Rows) -> list[Rows]:
+def groups_of_pairs(pairs: Rows, rows: Rows) -> list[Rows]:
+    """Return the rows of each chain of pairs.
+
+    Args:
+        pairs: (2, n) positions in ``rows``.
+        rows: What is at these positions, ascending.
+
+    Returns:
+        Rows of each group of two or more, ascending; groups by their first row.
+
+    Example:
+        >>> groups_of_pairs(np.array([[0, 1], [3, 0]]), np.array([10, 11, 12, 13]))
+        [array([10, 11, 13])]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(len(rows), len(rows)))
+    label = connected_components(edges, directed=False)[1]
     order = np.argsort(label, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     groups = [np.sort(rows[part]) for part in parts if len(part) > 1]
     return sorted(groups, key=lambda members: int(members[0]))
 
 
-def _small(store: PackedScenes, rows: Rows) -> Small:
+def small_greys(store: PackedScenes, rows: Rows, side: int = _SIDE) -> Small:
     """Return (rows, side, side) grey pictures; pixels without data have the mean of the others."""
-    parts = [np.zeros((0, _SIDE, _SIDE), np.float32)]
+    parts = [np.zeros((0, side, side), np.float32)]
     for grey, valid in grey_pieces(store, rows):
         levels = grey.astype(np.float32)
         if not valid.all():
             count = np.maximum(valid.sum(axis=(1, 2)), 1)
             mean = np.where(valid, levels, 0).sum(axis=(1, 2)) / count
             levels = np.where(valid, levels, mean[:, None, None]).astype(np.float32)
-        small = _boxes(grey.shape[1], _SIDE) @ levels @ _boxes(grey.shape[2], _SIDE).T
+        small = _boxes(grey.shape[1], side) @ levels @ _boxes(grey.shape[2], side).T
         parts.append(small.astype(np.float32, copy=False))
     return np.concatenate(parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -150,8 +151,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     method = _method(options)
     if options["record_dynamics"]:
         check_recordable(method, options["method"])
-    if options["near_duplicates"] not in ("ignore", "apart"):
-        raise InputError(f"near_duplicates is {options['near_duplicates']!r}; expected 'ignore' or 'apart'.")
+    how = options["near_duplicates"]
+    if how not in ("ignore", "apart") and not os.path.isfile(how):
+        raise InputError(
+            f"near_duplicates is {how!r}; expected 'ignore', 'apart', or a file that `swath duplicates --out` wrote."
+        )
     if options["only"]:
         read_selection(options["only"])  # refused now, not after an hour of packing
     _settings(options)

@@ -60,14 +60,7 @@ def read_labelled(where: str | os.PathLike[str], source: SceneSource) -> pd.Data
     twice = table["row"][table["row"].duplicated()]
     if len(twice):
         raise InputError(f"{path} names row {twice.iloc[0]} more than once. Keep one line for each scene.")
-    for row, scene in zip(rows.tolist(), table["scene"], strict=True):
-        there = source.describe(row) if 0 <= row < len(source) else None
-        if there != scene:
-            found = f"has only {len(source)} scenes" if there is None else f"has {there!r} there"
-            raise InputError(
-                f"{path} is of another data set: it names {scene!r} in row {row}, and {source.name} {found}. Give the "
-                f"data set that it was made from, or make it again."
-            )
+    refuse_other_scenes(path, rows.tolist(), table["scene"].tolist(), source)
     if "class" in table:
         table["class"] = table["class"].fillna("").astype(str)
     return table
@@ -77,6 +70,28 @@ def write_labelled(where: Path, table: pd.DataFrame) -> None:
     """Write a table of labelled scenes as CSV, whole or not at all."""
     with writing(where) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def refuse_other_scenes(path: Path, rows: Sequence[int], names: Sequence[str], source: SceneSource) -> None:
+    """Hold what a file says of scenes against the data set it is for.
+
+    Args:
+        path: The file, for the message.
+        rows: Positions in the data set.
+        names: What the file calls the scenes there.
+        source: The data set.
+
+    Raises:
+        InputError: Another scene is there, or none.
+    """
+    for row, scene in zip(rows, names, strict=True):
+        there = source.describe(row) if 0 <= row < len(source) else None
+        if there != scene:
+            found = f"has only {len(source)} scenes" if there is None else f"has {there!r} there"
+            raise InputError(
+                f"{path} is of another data set: it names {scene!r} in row {row}, and {source.name} {found}. Give the "
+                f"data set that it was made from, or make it again."
+            )
 
 
 def only_labelled(

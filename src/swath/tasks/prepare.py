@@ -25,6 +25,7 @@ from swath.scenes.source import SceneSource
 from swath.scenes.splits import block_groups, split_rows
 from swath.scenes.statistics import statistics
 from swath.selection.file import kept_rows
+from swath.tasks.duplicates import read_groups
 from swath.tasks.labelled import only_labelled, read_labelled
 from swath.training.run import Run
 
@@ -81,7 +82,7 @@ def prepare(options: Mapping[str, Any], data: SceneSource | None = None) -> Prep
     source = open_source(options) if data is None else data
     store = pack(source, options["size"], skip_unreadable=options["skip_unreadable"])
     truth = with_columns(source.labels, source, options).take(store.kept)
-    alike = near_duplicates(store) if options["near_duplicates"] == "apart" else []
+    alike = _alike(options["near_duplicates"], source, store)
     parts, split = _parts(truth, source.columns, store.kept, options, alike)
     area = None if source.area is None else source.area[store.kept][parts["train"]]
     complete = labels = truth.take(parts["train"])
@@ -291,6 +292,12 @@ def _parts(
                 + ". Check the `split` column, or --test-share."
             )
     return parts, said
+
+
+def _alike(how: str, source: SceneSource, store: PackedScenes) -> list[Rows]:
+    if how == "ignore":
+        return []
+    return near_duplicates(store) if how == "apart" else read_groups(how, source, store)
 
 
 def _named_parts(split: npt.NDArray[Any]) -> dict[str, Rows]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from swath.errors import InputError, RunError, UnknownNameError
 
@@ -64,7 +64,7 @@ def select(
     draw: str | None = None,
     test_share: float = 0.2,
     block_size: float | None = None,
-    near_duplicates: Literal["ignore", "apart"] = "ignore",
+    near_duplicates: str = "ignore",
     validation_share: float = 0.0,
     size: int = 64,
     image_column: str | None = None,
@@ -100,7 +100,8 @@ def select(
         draw: How to lose labels, as in the training that is to follow.
         test_share: Share of the scenes for the test, if there is no ``split`` column.
         block_size: Edge of square blocks of ground, in CRS units, that stay on one side of the split.
-        near_duplicates: ``apart`` keeps scenes that show nearly the same on one side of the split.
+        near_duplicates: ``apart`` keeps scenes that show nearly the same on one side of the split; so does a file that
+            ``swath duplicates`` wrote, with the groups it lists.
         validation_share: Share of the training scenes held back for validation.
         size: Height and width in pixels to which images are resized.
         image_column: Column of image paths in a table; if None, found by its usual names.

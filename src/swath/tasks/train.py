@@ -33,7 +33,7 @@ def train(
     draw: str | None = None,
     test_share: float = 0.2,
     block_size: float | None = None,
-    near_duplicates: Literal["ignore", "apart"] = "ignore",
+    near_duplicates: str = "ignore",
     only: str | None = None,
     validation_share: float = 0.0,
     validation_labels: Literal["observed", "clean"] = "observed",
@@ -79,7 +79,8 @@ def train(
         draw: How to lose labels of the training scenes, such as ``single-positive-random``; None keeps them.
         test_share: Share of the scenes for the test, if there is no ``split`` column.
         block_size: Edge of square blocks of ground, in CRS units, that stay on one side of the split.
-        near_duplicates: ``apart`` keeps scenes that show nearly the same on one side of the split.
+        near_duplicates: ``apart`` keeps scenes that show nearly the same on one side of the split; so does a file that
+            ``swath duplicates`` wrote, with the groups it lists.
         only: A selection that ``swath select`` wrote: of the training scenes, only those it keeps are trained on. Test
             and validation scenes stay as they are, and labels are lost as if all were trained on.
         validation_share: Share of the training scenes held back to choose the epoch to keep; 0 keeps the last.
@@ -137,6 +138,8 @@ def train(
     options = {"data": os.path.abspath(where) if os.path.exists(where) else where, **options}
     options["only"] = None if only is None else os.path.abspath(only)
     options["labelled"] = None if labelled is None else os.path.abspath(labelled)
+    if near_duplicates not in ("ignore", "apart") and os.path.isfile(near_duplicates):
+        options["near_duplicates"] = os.path.abspath(near_duplicates)
     if model is not None:
         options |= {"encoder": model.name, "size": model.size}
     start_folder(Path(out), options)
