@@ -1,5 +1,7 @@
 """FixMatch: its losses in double precision, which view is learned from, and who is drawn."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from swath.errors import InputError, LabelError
 from swath.labels import LabelTable
 from swath.methods import Batch
 from swath.methods.fixmatch import FixMatch, fairness_term, self_training_loss
-from swath.methods.semi_supervised import log_outcomes, supervised_loss, unanswered
+from swath.methods.semi_supervised import log_outcomes, logits_of_views, supervised_loss, unanswered
 from swath.scenes.augmentation import strong_view
 
 
@@ -145,12 +147,11 @@ def test_guesses_come_from_the_weak_view_and_gradients_from_the_strong_one_where
     method, model = started(state, True, level=0.51)
     method.step = 7
     method.loss(model, Batch(image=images, labels=torch.from_numpy(state), index=torch.arange(5)))
-    (weak, first), (mixed, second) = model.shown
-    assert (first, second) == (False, True)
-    assert torch.equal(weak, images)
-    strong = strong_view(images, method.generator("strong view"))
-    assert torch.equal(mixed[[0, 1, 3]], images[[0, 1, 3]])
-    assert torch.equal(mixed[[2, 4]], strong[[2, 4]])
+    guessed, answered, changed = model.shown
+    assert [gradients for _, gradients in model.shown] == [False, True, True]
+    assert torch.equal(guessed[0], images)
+    assert torch.equal(answered[0], images[[0, 1, 3]])
+    assert torch.equal(changed[0], strong_view(images, method.generator("strong view"))[[2, 4]])
 
 
 def test_without_anything_unknown_it_is_supervised_and_looks_once():
@@ -236,3 +237,24 @@ def test_without_weight_scenes_without_labels_are_not_looked_at():
     rows = torch.tensor([2, 3])  # a batch of scenes without labels only
     batch = Batch(image=images[rows], labels=state[rows], index=rows)
     assert method.loss(network, batch).item() == 0
+
+
+def test_each_view_is_normalised_by_itself_and_running_averages_are_left_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images, other = torch.rand(6, 3, 8, 8), 5 * torch.rand(6, 3, 8, 8) - 2
+    rows = torch.tensor([True, False, True, True, False, False])
+    alone = copy.deepcopy(model)
+    expected = torch.empty(6, 4)
+    expected[~rows] = alone(images[~rows])
+    expected[rows] = alone(other[rows])
+    before = copy.deepcopy(model.state_dict())
+    torch.testing.assert_close(logits_of_views(model, images, other, rows), expected)
+    torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
+    for all_of_them in (torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)):
+        expected = copy.deepcopy(model)(torch.where(all_of_them.view(-1, 1, 1, 1), other, images))
+        torch.testing.assert_close(logits_of_views(model, images, other, all_of_them), expected)
+    with pytest.raises(RuntimeError):
+        logits_of_views(model, images, torch.rand(6, 2, 8, 8), rows)
+    model(images)
+    assert model[1].num_batches_tracked == 1  # counted as ever, after the error too

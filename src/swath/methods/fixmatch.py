@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from swath.errors import LabelError
 from swath.labels import LabelTable
 from swath.methods.base import Batch, register_method
-from swath.methods.semi_supervised import SemiSupervised, supervised_loss, unanswered, view_of
+from swath.methods.semi_supervised import SemiSupervised, logits_of_views, supervised_loss, unanswered
 from swath.methods.thresholds import Thresholds
 from swath.scenes.augmentation import strong_view
 
@@ -184,8 +184,8 @@ class FixMatch(SemiSupervised):
         guess, accepted = self.thresholds.accept(probability, questions, batch["index"])
         self._note(accepted, questions)
         strong = strong_view(images, self.generator("strong view"))
-        # One pass for both: a scene is seen strongly changed if there is something to guess in it.
-        outcomes = self.outcomes(model(view_of(images, strong, questions.any(dim=1))))
+        # A scene is seen strongly changed if there is something to guess in it.
+        outcomes = self.outcomes(logits_of_views(model, images, strong, questions.any(dim=1)))
         loss = supervised_loss(outcomes, batch["labels"])
         loss = loss + self.weight * self_training_loss(outcomes, guess, accepted, questions)
         if self.fairness:

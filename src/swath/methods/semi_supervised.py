@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from swath.labels import LabelTable, is_absent, is_known, is_present, is_unknown
 from swath.methods.averaging import averaged_copy, move_average
 from swath.methods.base import Batch, Method
 
-__all__ = ["SemiSupervised", "log_outcomes", "supervised_loss", "unanswered", "view_of"]
+__all__ = ["SemiSupervised", "log_outcomes", "logits_of_views", "supervised_loss", "unanswered", "view_of"]
 
 
 def log_outcomes(logits: Tensor, *, exclusive: bool) -> Tensor:
@@ -153,6 +155,48 @@ class SemiSupervised(Method):
                 f"None of the {len(labels)} training scenes has a label that is {kind}, so guesses could only confirm "
                 f"a constant answer. If each scene has positives only, use adagc or assume-negative."
             )
+
+
+def logits_of_views(model: nn.Module, images: Tensor, other: Tensor, rows: Tensor) -> Tensor:
+    """Return the logits of scenes, some of them in another view.
+
+    Views that differ much have other statistics, so each is normalised by its own where the network normalises
+    batches. Running averages, which the deployed network uses, are left alone: they are of the scenes as they are,
+    from the pass that makes the guesses.
+
+    Args:
+        model: The network.
+        images: (B, bands, H, W), as they are.
+        other: The same scenes in the other view.
+        rows: (B,) which of them are seen in the other view.
+
+    Returns:
+        (B, C).
+    """
+    parts: list[Tensor] = []
+    with _running_averages_kept(model):
+        if not rows.all():
+            parts.append(model(images[~rows]))
+        if rows.any():
+            parts.append(model(other[rows]))
+    order = torch.cat([torch.nonzero(~rows), torch.nonzero(rows)])[:, 0]
+    return torch.cat(parts)[order.argsort()]
+
+
+@contextlib.contextmanager
+def _running_averages_kept(model: nn.Module) -> Iterator[None]:
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats
+    ]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
 
 
 def view_of(images: Tensor, other: Tensor, rows: Tensor) -> Tensor:
