@@ -83,8 +83,13 @@ def test_an_interrupted_map_leaves_the_process_as_it_was(
 ) -> None:
     from swath.mapping.work import WorkFolder
 
-    def write(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    real, sent = WorkFolder.write, threading.Event()
+
+    def write(*arguments: Any) -> None:
+        if not sent.is_set():
+            sent.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        real(*arguments)
 
     monkeypatch.setattr(WorkFolder, "write", write)
     before, threads = torch.get_num_threads(), threading.active_count()

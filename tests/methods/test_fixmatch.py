@@ -244,16 +244,21 @@ def test_each_view_is_normalised_by_itself_and_running_averages_are_left_alone()
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images, other = torch.rand(6, 3, 8, 8), 5 * torch.rand(6, 3, 8, 8) - 2
     rows = torch.tensor([True, False, True, True, False, False])
-    alone = copy.deepcopy(model)
+    same = copy.deepcopy(model)
     expected = torch.empty(6, 4)
-    expected[~rows] = alone(images[~rows])
-    expected[rows] = alone(other[rows])
+    expected[~rows] = same(images[~rows])
+    expected[rows] = same(other[rows])
     before = copy.deepcopy(model.state_dict())
     torch.testing.assert_close(logits_of_views(model, images, other, rows), expected)
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
     for all_of_them in (torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)):
         expected = copy.deepcopy(model)(torch.where(all_of_them.view(-1, 1, 1, 1), other, images))
         torch.testing.assert_close(logits_of_views(model, images, other, all_of_them), expected)
+    for alone in (0, 5):  # a scene by itself has no statistics: both views together
+        single = torch.arange(6) == alone
+        for which in (single, ~single):
+            expected = copy.deepcopy(model)(torch.where(which.view(-1, 1, 1, 1), other, images))
+            torch.testing.assert_close(logits_of_views(model, images, other, which), expected)
     with pytest.raises(RuntimeError):
         logits_of_views(model, images, torch.rand(6, 2, 8, 8), rows)
     model(images)

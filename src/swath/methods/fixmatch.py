@@ -175,7 +175,8 @@ class FixMatch(SemiSupervised):
         if not self.weight:
             # Nothing is learned from the others, not even by what normalises a batch.
             rows = self.labelled[batch["index"]]
-            rows = rows if rows.any() else torch.ones_like(rows)
+            # One scene alone cannot be normalised.
+            rows = rows if rows.sum() > 1 else torch.ones_like(rows)
             return supervised_loss(self.outcomes(model(images[rows])), batch["labels"][rows])
         with torch.no_grad():
             probability = self.outcomes(model(images)).exp()

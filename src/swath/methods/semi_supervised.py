@@ -175,6 +175,10 @@ def logits_of_views(model: nn.Module, images: Tensor, other: Tensor, rows: Tenso
     """
     parts: list[Tensor] = []
     with _running_averages_kept(model):
+        if 1 in (rows.sum(), (~rows).sum()):
+            # One scene alone cannot be normalised.
+            logits: Tensor = model(view_of(images, other, rows))
+            return logits
         if not rows.all():
             parts.append(model(images[~rows]))
         if rows.any():

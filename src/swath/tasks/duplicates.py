@@ -172,9 +172,8 @@ def _overlapping(
 
     encoder = load_run(run)
     encoder.contract.check_fits(source.contract, what=source.name)
-    found = measure(store, np.arange(len(store)), encoder.folder).features
-    assert found is not None  # a network was given
-    return overlapping(store, found, correlation=correlation)
+    found = measure(store, np.arange(len(store)), encoder.folder)
+    return overlapping(store, np.asarray(found.features), correlation=correlation)
 
 
 def _joined(one: list[Rows], other: list[Rows], scenes: int) -> list[Rows]:
