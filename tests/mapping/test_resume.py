@@ -92,6 +92,8 @@ def test_an_interrupted_map_leaves_the_process_as_it_was(
         real(*arguments)
 
     monkeypatch.setattr(WorkFolder, "write", write)
+    # Whoever runs the tests in several processes may have SIGINT ignored there.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     before, threads = torch.get_num_threads(), threading.active_count()
     cache = get_gdal_config("GDAL_CACHEMAX")
     torch.set_num_threads(3)
@@ -102,6 +104,7 @@ def test_an_interrupted_map_leaves_the_process_as_it_was(
         assert threading.active_count() == threads
         assert get_gdal_config("GDAL_CACHEMAX") == cache > 2**24
     finally:
+        signal.signal(signal.SIGINT, handler)
         torch.set_num_threads(before)
 
 
