@@ -101,6 +101,9 @@ def test_an_interrupted_map_leaves_the_process_as_it_was(
         with pytest.raises(KeyboardInterrupt):
             swath.map_scenes(linear_run, [scene], out=tmp_path / "maps", stride=16, tile=64)
         assert torch.get_num_threads() == 3
+        until = time.monotonic() + 60  # a chunk under way is computed to its end
+        while threading.active_count() > threads and time.monotonic() < until:
+            time.sleep(0.01)
         assert threading.active_count() == threads
         assert get_gdal_config("GDAL_CACHEMAX") == cache > 2**24
     finally:
