@@ -13,7 +13,6 @@ import itertools
 import json
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -21,7 +20,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import swath
 from swath.scenes.packing import pack
-from swath.selection import clusters
+from swath.selection.clusters import cluster
 from swath.selection.measuring import measure
 
 
@@ -44,8 +43,7 @@ def main() -> None:
         exact = KMeans(count, n_init=1, random_state=seed).fit(features)
         found = {"k-means": (float(exact.inertia_), exact.labels_)}
         for name, size in (("mini-batch", len(store)), (f"mini-batch, {given.sample} scenes", given.sample)):
-            with mock.patch.object(clusters, "_SAMPLE", size):
-                ours = clusters.cluster(features, count, seed)
+            ours = cluster(features, count, seed, sample=size)
             found[name] = (float((ours.distance.astype(np.float64) ** 2).sum()), ours.member)
         return found
 

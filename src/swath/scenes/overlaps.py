@@ -11,16 +11,18 @@ from swath.scenes.packed import PackedScenes
 
 __all__ = ["overlapping", "shifted_correlation"]
 
-_LEAST_OVERLAP = 0.5  # of a scene's area: less ground leaves too little to be sure
-_CONTRAST = 0.5  # grey levels of 255: standard deviation of the fine structure of what overlaps
-_AROUND = (
-    5  # pixels of the small grey pictures, whose mean is taken off: fields look alike, their detail does not
-)
-_SIDE = 64  # of the grey pictures that decide; a scene is shifted by parts of a pixel of smaller ones
-_PROMISING = (
-    0.6  # correlation of pictures of 32 x 32, half a pixel of which may be lost, from which on these are made
-)
-_PAIRS = 1024  # compared at a time
+# Share of a scene's area: less common ground leaves too little to be sure.
+_LEAST_OVERLAP = 0.5
+# Grey levels of 255: standard deviation of the fine structure of what overlaps.
+_CONTRAST = 0.5
+# Pixels of the grey pictures whose mean is taken off: fields look alike, their detail does not.
+_AROUND = 5
+# Pixels along a side of the grey pictures that decide. Pictures of half the side say which pairs are worth making them
+# for: ground shifted by half of their pixels correlates less, but seldom below what is promising.
+_SIDE = 64
+_PROMISING = 0.6
+# Pairs at a time: some 300 MB.
+_PAIRS = 256
 
 
 def overlapping(
@@ -45,8 +47,8 @@ def overlapping(
         InputError: A constant is out of its range, or there is not one finite row of features for each scene.
 
     Source:
-        Phase-free template matching by the correlation coefficient; the neighbours by whitened features, the fine
-        structure and the constants are ours.
+        Template matching by the correlation coefficient, of all shifts at once by Fourier transforms. Neighbours by
+        whitened features, the fine structure and the constants are ours.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -60,10 +62,10 @@ def overlapping(
         raise InputError(f"Features of shape {matrix.shape} were given; expected {len(store)} finite rows.")
     if len(store) < 2:
         return []
-    count = min(neighbours + 1, len(store))
+    count = min(neighbours, len(store) - 1)
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(_whitened(matrix))
-    near = search.kneighbors(return_distance=False, n_neighbors=count - 1)
-    one, other = np.repeat(np.arange(len(store)), count - 1), near.reshape(-1)
+    near = search.kneighbors(return_distance=False)
+    one, other = np.repeat(np.arange(len(store)), count), near.reshape(-1)
     # Each pair once, in whichever direction it was found.
     pairs = np.unique(np.sort(np.stack([one, other]), axis=0), axis=1)
     pairs = _alike(store, pairs, min(correlation, _PROMISING), _SIDE // 2)

@@ -17,8 +17,9 @@ __all__ = ["Clusters", "cluster", "nearest_centres"]
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
 
-# k-means sees at most so many scenes; all others are assigned to its centres.
-_SAMPLE = 50_000
+SAMPLE = 50_000
+"""Scenes that k-means sees at most; all others are assigned to its centres."""
+
 _CHUNK = 8192
 
 
@@ -38,7 +39,13 @@ class Clusters:
 
 
 def cluster(
-    features: Floats, count: int, seed: int, *, rows: npt.ArrayLike | None = None, strata: Rows | None = None
+    features: Floats,
+    count: int,
+    seed: int,
+    *,
+    rows: npt.ArrayLike | None = None,
+    strata: Rows | None = None,
+    sample: int = SAMPLE,
 ) -> Clusters:
     """Divide scenes into clusters by mini-batch k-means on a stratified sample; then assign every scene.
 
@@ -49,6 +56,7 @@ def cluster(
         rows: The scenes to divide; None for all.
         strata: (scenes,) class of each labelled reference scene of ``features``, -1 for the others; the sample then
             holds every class as evenly as there are scenes of it, and k-means starts from the classes' means.
+        sample: Scenes that k-means sees at most.
 
     Returns:
         Centres, and for each of ``rows`` the nearest one and its distance.
@@ -68,9 +76,9 @@ def cluster(
         )
     random = stream(seed, "selection clusters")
     code = np.full(len(rows), -1) if strata is None else strata[rows]
-    sample = _sample(code, max(_SAMPLE, count), random)
-    seen = _float32(features, rows[sample])
-    start = _reference_centres(seen, code[sample], count, random)
+    drawn = _sample(code, max(sample, count), random)
+    seen = _float32(features, rows[drawn])
+    start = _reference_centres(seen, code[drawn], count, random)
     found = MiniBatchKMeans(
         n_clusters=count,
         init="k-means++" if start is None else start,

@@ -35,9 +35,8 @@ def kept_of(wanted: str | float | int, scenes: int) -> int:
     count = -1.0
     if percent:
         meant = float(percent[1]) / 100 * scenes
-        count = (
-            round(meant) if meant <= scenes else math.ceil(meant)
-        )  # 101 % of few scenes are not all of them
+        # 101 % of few scenes are not all of them.
+        count = round(meant) if meant <= scenes else math.ceil(meant)
     elif plain:
         number = float(text)
         whole = number >= 1 and number == int(number)
