@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,15 +112,23 @@ def test_killed_workers_lose_nothing(
 ) -> None:
     run, scene, expected = mapped
     killed: list[int] = []
+    mapped_all = threading.Event()
 
     def kill() -> None:
-        while not killed:
+        while not killed and not mapped_all.is_set():
             for process in computing():
-                process.kill()
-                killed.append(process.pid)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed.append(process.pid)
 
-    at_chunk(4, kill, monkeypatch)
-    swath.map_scenes(run, [scene], out=out, ray=cluster.address, **OPTIONS)
+    # Beside the map, which must go on meanwhile: where nothing computes, only it can hand out the next chunk.
+    killer = threading.Thread(target=kill)
+    at_chunk(4, killer.start, monkeypatch)
+    try:
+        swath.map_scenes(run, [scene], out=out, ray=cluster.address, **OPTIONS)
+    finally:
+        mapped_all.set()
+    killer.join()
     assert killed
     assert make.products(out) == expected
 
