@@ -6,8 +6,9 @@
 `ucm` are the 21 scene classes of UC Merced (the column `scene` of its table), 2 to 8 % of the training part in four
 rounds; `eurosat` is EuroSAT RGB, 0.5 to 2 %. Self-training is `fixmatch`; without it is `fixmatch` with weight 0, so
 that who is drawn, how long and what is averaged stay the same. All arms have the same network, epochs and split of a
-seed. Runs lie beside RESULTS; the same command goes on where it was interrupted, cell by cell and round by round.
-RESULTS holds one set and one choice of options: with other options name another file.
+seed; with --encoder-from all begin with the encoder of a run instead of from scratch. Runs lie beside RESULTS; the
+same command goes on where it was interrupted, cell by cell and round by round. RESULTS holds one set and one choice of
+options: with other options name another file.
 """
 
 from __future__ import annotations
@@ -140,9 +141,12 @@ def main() -> None:
         "average_decay": 0.0,
     }.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), help="in place of the set's own")
+    parser.add_argument("--encoder-from", help="a run, on other data, whose encoder all trainings begin with")
     given = parser.parse_args()
     own = {name: getattr(given, name) for name in (*COMMON, *OF_THE_LOOP, "epochs", "average_decay")}
     options = {**SETS[given.set], **{name: value for name, value in own.items() if value is not None}}
+    if given.encoder_from:
+        options["encoder_from"] = given.encoder_from
     heading = {"set": given.set, "options": options}
     done: dict[str, dict[str, Any]] = {}
     if given.results.exists():

@@ -1,12 +1,15 @@
 """Training as a user asks for it: one call from files to a run, and what happens when something is wrong."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import swath
@@ -136,6 +139,35 @@ def test_a_model_of_ones_own_is_trained(table_folder: Path, tmp_path: Path) -> N
         swath.train(scenes, model=other, out=tmp_path / "b", method="all-known", size=16, epochs=1)
 
 
+def test_training_begins_with_the_encoder_of_another_run(
+    finished_run: Path, table_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = swath.load_run(finished_run)
+    scenes = swath.open_scenes(table_folder)
+    labels = scenes.labels
+    scenes.labels = dataclasses.replace(labels, classes=labels.classes[1:], state=labels.state[:, 1:])
+    options: dict[str, Any] = {"method": "all-known", "encoder": given.model.name, "size": given.model.size}
+    options |= {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    monkeypatch.chdir(finished_run.parent)
+    run = swath.train(scenes, out=tmp_path / "run", encoder_from=finished_run.name, **options)
+    assert run.config["encoder_from"] == str(finished_run)
+    for (name, mine), other in zip(
+        run.model.encoder.named_parameters(), given.model.encoder.parameters(), strict=True
+    ):
+        assert torch.allclose(mine, other, atol=1e-9), name
+    assert run.model.contract.classes == given.model.contract.classes[1:]
+    plain = swath.train(scenes, out=tmp_path / "plain", **options)
+    assert torch.allclose(run.model.head.weight, plain.model.head.weight, atol=1e-9)
+    options |= {"encoder_from": str(finished_run), "out": tmp_path / "b"}
+    with pytest.raises(InputError, match=r"which has scene_mixer with .*; this training has small_resnet"):
+        swath.train(scenes, **{**options, "encoder": "small_resnet"})
+    images = np.stack([scenes.read(row)[::-1] for row in range(len(scenes))])
+    turned = dataclasses.replace(scenes.contract, names=scenes.contract.names[::-1])
+    with pytest.raises(InputError, match="the same bands in the same order"):
+        swath.train(ArrayScenes(images, scenes.labels, turned), **options)
+    assert not (tmp_path / "b").exists()
+
+
 def test_evaluation_again_gives_the_same_figures(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
@@ -193,6 +225,8 @@ def test_evaluation_notices_that_the_data_has_changed(table_folder: Path, tmp_pa
         ({"draw": "single-positive-dominant"}, LabelError, "single-positive-dominant-simulated"),
         ({"draw": "keep-share:0"}, LabelError, "All labels of the 7[0-9] training scenes are unknown"),
         ({"block_size": 10.0}, InputError, "no coordinates"),
+        ({"encoder_from": "nowhere"}, RunError, "There is no run at .*nowhere"),
+        ({"encoder_from": "nowhere", "pretrained": True}, InputError, "two ways to begin"),
         ({"precision": "fp8"}, InputError, "expected one of no, bf16, fp16"),
     ],
 )

@@ -60,6 +60,7 @@ def active_learning(
     augment: str = "flips,turns",
     precision: Literal["no", "bf16", "fp16"] = "no",
     pretrained: bool = False,
+    encoder_from: str | None = None,
     method_options: dict[str, Any] | None = None,
     image_column: str | None = None,
     label_columns: str | None = None,
@@ -105,6 +106,7 @@ def active_learning(
         augment: Comma-separated augmentations.
         precision: ``no`` (float32), ``bf16`` or ``fp16``.
         pretrained: Start from published weights (timm encoders).
+        encoder_from: A run with the same encoder and bands, whose encoder's weights are started from.
         method_options: Constants of the method, by name.
         image_column: Column of image paths in a table; if None, found by its usual names.
         label_columns: Comma-separated columns that hold labels; if None, all that are not something else.
@@ -135,6 +137,7 @@ def active_learning(
         [10, 20]
     """
     own = {"data", "out", "by", "start", "stop", "rounds", "first", "one_positive", "full", "own"}
+    encoder_from = None if encoder_from is None else os.path.abspath(encoder_from)
     options = {name: value for name, value in locals().items() if name not in own}
     from swath.tasks.loop import Experiment
 

@@ -68,6 +68,7 @@ def compare(
     augment: str = "flips,turns",
     precision: Literal["no", "bf16", "fp16"] = "no",
     pretrained: bool = False,
+    encoder_from: str | None = None,
     image_column: str | None = None,
     label_columns: str | None = None,
     domain_column: str | None = None,
@@ -109,6 +110,7 @@ def compare(
         augment: Comma-separated augmentations.
         precision: ``no`` (float32), ``bf16`` or ``fp16``.
         pretrained: Start from published weights (timm encoders).
+        encoder_from: A run with the same encoder and bands, whose encoder's weights are started from.
         image_column: Column of image paths in a table; if None, found by its usual names.
         label_columns: Comma-separated columns that hold labels; if None, all that are not something else.
         domain_column: Column that says which sensor, season or city a scene is from; if None, ``domain``.
@@ -141,6 +143,7 @@ def compare(
         [('assume-negative', 0)]
     """
     axes = {"data", "out", "methods", "seeds", "draws", "splits", "workers"}
+    encoder_from = None if encoder_from is None else os.path.abspath(encoder_from)
     options = {name: value for name, value in locals().items() if name not in axes and name != "axes"}
     return compare_runs(data, Path(out), methods, seeds, options, draws=draws, splits=splits, workers=workers)
 

@@ -23,12 +23,13 @@ from swath.files import write_text, writing
 from swath.labels import UNKNOWN, is_known, is_present, is_unknown
 from swath.labels.losing import check_way, lose
 from swath.methods import METHODS, Method, make_method
+from swath.scenes.contract import BandContract
 from swath.scenes.source import SceneSource
 from swath.selection.file import read_selection
 from swath.tasks.evidence import write_evidence
 from swath.tasks.labelled import only_labelled, read_labelled
 from swath.tasks.prepare import Prepared, prepare
-from swath.training.checkpoint import Shelf
+from swath.training.checkpoint import Shelf, load_module
 from swath.training.dynamics import Recorded, check_recordable
 from swath.training.loop import fit, make_accelerator
 from swath.training.memory import peak_memory
@@ -36,7 +37,7 @@ from swath.training.predict import probabilities
 from swath.training.run import Run, load_run, save_model
 from swath.training.settings import Settings
 
-__all__ = ["check_options", "remove_unstarted", "run_job", "start_folder"]
+__all__ = ["check_options", "new_model", "remove_unstarted", "run_job", "start_folder"]
 
 OnEpoch = Callable[[Method, nn.Module, dict[str, Any]], None]
 
@@ -161,6 +162,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     _settings(options)
     if options["draw"]:
         check_way(options["draw"])
+    if options["encoder_from"]:
+        if options["pretrained"]:
+            raise InputError("pretrained and encoder_from are two ways to begin; give one of them.")
+        load_run(options["encoder_from"])
     if options["size"] < 1:
         raise InputError(f"size is {options['size']}; expected the images' height and width in pixels.")
     if options["split_seed"] is not None and options["split_seed"] < 0:
@@ -202,13 +207,7 @@ def _naming_what_fits(name: str, method: Method, prepared: Prepared) -> Iterator
 
 def _model(options: Mapping[str, Any], prepared: Prepared, model: SceneModel | None) -> SceneModel:
     if model is None:
-        return build_model(
-            options["encoder"],
-            prepared.contract,
-            size=options["size"],
-            pretrained=options["pretrained"],
-            seed=options["seed"],
-        )
+        return new_model(options, prepared.contract)
     model.contract.order_of(prepared.contract.names, what=prepared.source.name)
     if model.contract.classes != prepared.contract.classes:
         raise InputError(
@@ -216,6 +215,33 @@ def _model(options: Mapping[str, Any], prepared: Prepared, model: SceneModel | N
             f"{', '.join(prepared.contract.classes)}. Build the model with the data's classes, in their order."
         )
     model.contract = prepared.contract
+    return model
+
+
+def new_model(options: Mapping[str, Any], contract: BandContract) -> SceneModel:
+    """Return the model as it is before training: with initial, published or another run's weights.
+
+    Args:
+        options: The options of :func:`swath.train`.
+        contract: The bands and classes of the data.
+
+    Raises:
+        InputError: The run that ``encoder_from`` names has another encoder or other bands.
+        RunError: It is no run.
+    """
+    names = ("size", "pretrained", "seed")
+    model = build_model(options["encoder"], contract, **{name: options[name] for name in names})
+    if options["encoder_from"] is None:
+        return model
+    given = load_run(options["encoder_from"])
+    asked = f"{model.name} with the bands {', '.join(contract.names)}"
+    found = f"{given.model.name} with the bands {', '.join(given.model.contract.names)}"
+    if asked != found:
+        raise InputError(
+            f"encoder_from is {given.folder}, which has {found}; this training has {asked}. Name a run with the same "
+            f"encoder and the same bands in the same order."
+        )
+    load_module(model.encoder, given.model.encoder.state_dict(), what=str(given.folder))
     return model
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from swath.encoders import build_model
 from swath.errors import InputError, LabelError, RunError, UnknownNameError
 from swath.files import write_json
 from swath.labels import is_present
@@ -24,7 +23,7 @@ from swath.selection.asking import labelled_scenes, next_scenes
 from swath.selection.query import STRATEGIES
 from swath.selection.shares import kept_of, largest_remainder
 from swath.tasks.cells import FIGURES, data_identity, refuse_changed, run_cell
-from swath.tasks.job import check_options
+from swath.tasks.job import check_options, new_model
 from swath.tasks.labelled import only_labelled, read_labelled, write_labelled
 from swath.tasks.prepare import Prepared, open_source, prepare
 from swath.tasks.train import option_defaults
@@ -200,10 +199,7 @@ class Experiment:
         if number:
             model = load_run(self.folder / f"round-{number - 1}").model
         else:
-            # The weights that training will begin with; published ones, if that was asked for.
-            names = ("size", "pretrained", "seed")
-            chosen = {name: self.options[name] for name in names}
-            model = build_model(self.options["encoder"], self.prepared.contract, **chosen)
+            model = new_model(self.options, self.prepared.contract)
         return next_scenes(
             model if STRATEGIES[by].needs else None,
             source,

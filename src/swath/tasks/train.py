@@ -46,6 +46,7 @@ def train(
     augment: str = "flips,turns",
     precision: Literal["no", "bf16", "fp16"] = "no",
     pretrained: bool = False,
+    encoder_from: str | None = None,
     method_options: dict[str, Any] | None = None,
     image_column: str | None = None,
     label_columns: str | None = None,
@@ -95,6 +96,7 @@ def train(
         augment: Comma-separated: ``flips``, ``turns``, ``shifts``, ``crops``, ``jitter``; empty for none.
         precision: ``no`` (float32), ``bf16`` or ``fp16``.
         pretrained: Start from published weights (timm encoders; downloaded once).
+        encoder_from: A run with the same encoder and bands, whose encoder's weights are started from.
         method_options: Constants of the method, by name.
         image_column: Column of image paths in a table; if None, found by its usual names.
         label_columns: Comma-separated columns that hold labels; if None, all that are not something else.
@@ -137,6 +139,7 @@ def train(
     # The run must be repeatable from any folder.
     options = {"data": os.path.abspath(where) if os.path.exists(where) else where, **options}
     options["only"] = None if only is None else os.path.abspath(only)
+    options["encoder_from"] = None if encoder_from is None else os.path.abspath(encoder_from)
     options["labelled"] = None if labelled is None else os.path.abspath(labelled)
     if near_duplicates not in ("ignore", "apart") and os.path.isfile(near_duplicates):
         options["near_duplicates"] = os.path.abspath(near_duplicates)

@@ -40,6 +40,7 @@ _TAKEN_OVER: Final = (
     "augment",
     "precision",
     "pretrained",
+    "encoder_from",
     "method_options",
     "seed",
 )
