@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from swath.cli import COMMANDS
+from swath.cli import COMMANDS, _how_to_go_on
 
 SWATH = Path(sys.executable).with_name("swath")
 
@@ -159,6 +160,22 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_goes_on(run_swath, data: Path, tmp
     run_swath("train", "--resume", run)
     epochs = [json.loads(line)["epoch"] for line in lines.read_text().splitlines()]
     assert epochs == list(range(120))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train DATA --out runs/a --epochs 3", " Go on with: swath train --resume runs/a"),
+        ("train DATA --epochs 3 --out=runs/a", " Go on with: swath train --resume runs/a"),
+        ("train DATA --out 'two words'", " Go on with: swath train --resume 'two words'"),
+        ("train --resume runs/a", " Call the same command again to go on."),
+        ("train DATA --out", ""),
+        ("info DATA", ""),
+    ],
+)
+def test_what_is_said_of_going_on_can_be_called(line: str, told: str) -> None:
+    name, *rest = shlex.split(line)
+    assert _how_to_go_on(name, rest) == told
 
 
 def test_a_damaged_run_is_one_message(run_swath, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

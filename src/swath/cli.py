@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -336,9 +337,11 @@ def _between(interval: Sequence[float] | None) -> str:
 def _how_to_go_on(name: str, arguments: list[str]) -> str:
     if name == "train" and "--resume" in arguments:
         return " Call the same command again to go on."
-    if name == "train" and "--out" in arguments[:-1]:
-        return f" Go on with: swath train --resume {arguments[arguments.index('--out') + 1]}"
-    if name == "map":
+    if name == "train":
+        words = [word for argument in arguments for word in argument.split("=", 1)]
+        out = words[words.index("--out") + 1 :][:1] if "--out" in words else []
+        return f" Go on with: swath train --resume {shlex.quote(out[0])}" if out else ""
+    if name in ("map", "select"):
         return " Call the same command again to go on; what is computed is kept."
     if name in ("active", "compare", "quickstart"):
         return " Call the same command again to go on; finished runs are kept, and the last one goes on where it was."
