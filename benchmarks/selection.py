@@ -48,6 +48,22 @@ SELECTORS = {
     "ccs:aum": "ccs:aum",
     "ccs:tdds": "ccs:tdds",
 }
+STYLES = {
+    "random": ("black", "o"),
+    "balanced": ("#e69f00", "s"),
+    "rs-prune": ("#0072b2", "o"),
+    "rs-prune, entropy": ("#0072b2", "x"),
+    "k-centre": ("#d55e00", "^"),
+    "herding": ("#009e73", "D"),
+    "moderate": ("#999999", "o"),
+    "tdds": ("#cc79a7", "v"),
+    "el2n": ("#999999", "v"),
+    "forgetting": ("#999999", "s"),
+    "entropy": ("#999999", "x"),
+    "aum": ("#999999", "^"),
+    "ccs:aum": ("#56b4e9", "P"),
+    "ccs:tdds": ("#882255", "*"),
+}
 OPTIONS = {"rs-prune, entropy": {"entropy_share": 0.5}}
 TRAINING: dict[str, Any] = {
     "method": "cross-entropy",
@@ -180,9 +196,7 @@ def report(folder: Path) -> None:
     shares = sorted({found["share"] for found in cells if found["by"] != "all"})
     flips = sorted({found["flips"] for found in cells})
     lines = []
-    figure = Figure(figsize=(5 * max(1, len(flips)), 4))
-    axes = figure.subplots(1, max(1, len(flips)), sharey=True, squeeze=False)
-    for axis, rate in zip(axes[0], flips, strict=False):
+    for rate in flips:
         lines += [
             "",
             f"{rate} % of the labels flipped: overall accuracy in percent, mean and range over seeds",
@@ -196,17 +210,35 @@ def report(folder: Path) -> None:
             found = {share: _by_seed(cells, by, share, rate) for share in shares}
             if any(found.values()):
                 lines.append(f"| {by} | " + " | ".join(_said(found[share]) for share in shares) + " |")
-                there = [share for share in shares if found[share]]
-                axis.plot(there, [100 * np.mean(found[share]) for share in there], marker="o", label=by)
         whole = _by_seed(cells, "all", 100, rate)
         if whole:
             lines.append(f"\nAll scenes, as many steps: {_said(whole)}")
-            axis.axhline(100 * np.mean(whole), color="grey", linestyle=":")
-        axis.set(title=f"{rate} % flips", xlabel="kept (%)", ylabel="overall accuracy (%)")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(folder / "curves.png", dpi=120)
     write_text(folder / "table.md", "\n".join(lines) + "\n")
+    _draw(cells, shares, flips).savefig(folder / "curves.png", dpi=120)
+
+
+def _draw(cells: list[dict[str, Any]], shares: list[int], flips: list[int]) -> Figure:
+    """Return the curves: accuracy above, and below what a selector is above random, near random."""
+    figure = Figure(figsize=(3 + 3.2 * len(flips), 7), layout="constrained")
+    axes = figure.subplots(2, len(flips), sharex=True, sharey="row", squeeze=False)
+    for rate, upper, lower in zip(flips, axes[0], axes[1], strict=True):
+        floor = {share: np.mean(_by_seed(cells, "random", share, rate)) for share in shares}
+        for by, (colour, marker) in STYLES.items():
+            means = {share: np.mean(_by_seed(cells, by, share, rate) or np.nan) for share in shares}
+            there = [share for share in shares if np.isfinite(means[share])]
+            style: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1.2, "markersize": 5}
+            upper.plot(there, [100 * means[share] for share in there], label=by, **style)
+            lower.plot(there, [100 * (means[share] - floor[share]) for share in there], **style)
+        whole = _by_seed(cells, "all", 100, rate)
+        if whole:
+            upper.axhline(100 * np.mean(whole), color="black", linestyle=":", label="all scenes, equal steps")
+        upper.set(title=f"{rate} % of the labels wrong")
+        lower.set(xlabel="scenes kept (%)", ylim=(-5, 3), xticks=shares)
+    axes[0][0].set_ylabel("overall accuracy (%)")
+    axes[1][0].set_ylabel("points above random")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", fontsize=8)
+    return figure
 
 
 def _by_seed(cells: list[dict[str, Any]], by: str, share: int, flips: int) -> list[float]:
