@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def test_a_model_of_ones_own_is_trained(table_folder: Path, tmp_path: Path) -> N
 
 
 def test_training_begins_with_the_encoder_of_another_run(
-    finished_run: Path, table_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, table_folder: Path, tmp_path: Path
 ) -> None:
     given = swath.load_run(finished_run)
     scenes = swath.open_scenes(table_folder)
@@ -148,8 +149,7 @@ def test_training_begins_with_the_encoder_of_another_run(
     scenes.labels = dataclasses.replace(labels, classes=labels.classes[1:], state=labels.state[:, 1:])
     options: dict[str, Any] = {"method": "all-known", "encoder": given.model.name, "size": given.model.size}
     options |= {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
-    monkeypatch.chdir(finished_run.parent)
-    run = swath.train(scenes, out=tmp_path / "run", encoder_from=finished_run.name, **options)
+    run = swath.train(scenes, out=tmp_path / "run", encoder_from=os.path.relpath(finished_run), **options)
     assert run.config["encoder_from"] == str(finished_run)
     for (name, mine), other in zip(
         run.model.encoder.named_parameters(), given.model.encoder.parameters(), strict=True
