@@ -20,11 +20,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import swath
-from swath.labels import LabelTable
 from swath.scenes.source import SceneSource
 from swath.tasks.train import resume
 
@@ -52,11 +50,7 @@ OF_THE_LOOP = ("start", "stop", "rounds")
 
 def opened(kind: str, data: str) -> SceneSource:
     """Return the data set; UC Merced with the class of each scene in place of what is in it."""
-    scenes = swath.open_scenes(data)
-    if kind == "ucm":
-        names, codes = np.unique(scenes.columns["scene"], return_inverse=True)
-        scenes.labels = LabelTable.from_class_index([str(name) for name in names], codes)
-    return scenes
+    return swath.open_scenes(data, label_columns=["scene"] if kind == "ucm" else None)
 
 
 def cells(arms: list[str], firsts: list[str], seeds: list[int]) -> list[dict[str, Any]]:

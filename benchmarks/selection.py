@@ -29,8 +29,10 @@ from matplotlib.figure import Figure
 import swath
 from swath.files import write_json, write_text
 from swath.scenes.splits import long_tail_rows
+from swath.selection.scores import unlearned
 from swath.tasks.few_shot import scene_features
 from swath.tasks.train import resume
+from swath.training.dynamics import load_dynamics
 
 SELECTORS = {
     "random": "random",
@@ -96,7 +98,9 @@ def cell(data: str, folder: Path, given: argparse.Namespace, axes: dict[str, Any
     base = base_run(data, folder, axes["seed"], axes["flips"], given.base_epochs)
     scenes, only = int((base.scenes["part"] == "train").sum()), None
     found: dict[str, Any] = dict(axes)
-    if axes["by"] != "all":
+    if axes["by"] == "all":
+        found["contradicted"] = _contradicted(base)
+    else:
         chosen = swath.select(
             run=str(base.folder),
             keep=f"{axes['share']}%",
@@ -135,11 +139,26 @@ def _options(seed: int, flips: int) -> dict[str, Any]:
 
 def _balance(base: swath.Run, table: Any) -> dict[str, Any]:
     """Return how even the classes of the kept scenes are, and how many of their labels are wrong."""
-    scenes, classes = base.scenes.set_index("row"), base.contract.classes
-    given = scenes.loc[table.loc[table["kept"], "index"], [f"label:{name}" for name in classes]].to_numpy()
-    truth = swath.open_scenes(base.config["data"]).labels.class_index[table.loc[table["kept"], "index"]]
-    counts = np.bincount(truth, minlength=len(classes))
-    return {"class_counts": counts.tolist(), "wrong_labels": float((given.argmax(axis=1) != truth).mean())}
+    given, truth = _labels(base, table.loc[table["kept"], "index"].to_numpy())
+    counts = np.bincount(truth, minlength=len(base.contract.classes))
+    return {"class_counts": counts.tolist(), "wrong_labels": float((given != truth).mean())}
+
+
+def _contradicted(base: swath.Run) -> dict[str, float | None]:
+    """Return which share of the wrong and of the right labels the base run contradicted to its end."""
+    given, truth = _labels(base, base.scenes.loc[base.scenes["part"] == "train", "row"].to_numpy())
+    found, wrong = unlearned(load_dynamics(base.folder)), given != truth
+    return {
+        "wrong": float(found[wrong].mean()) if wrong.any() else None,
+        "right": float(found[~wrong].mean()),
+    }
+
+
+def _labels(base: swath.Run, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class that the base run was given for scenes, and the one that they have."""
+    scenes, names = base.scenes.set_index("row"), [f"label:{name}" for name in base.contract.classes]
+    truth = swath.open_scenes(base.config["data"]).labels.class_index[rows]
+    return scenes.loc[rows, names].to_numpy().argmax(axis=1), truth
 
 
 def long_tail(data: str, folder: Path, seed: int, share: int, epochs: int) -> list[dict[str, Any]]:
@@ -221,21 +240,24 @@ def _draw(cells: list[dict[str, Any]], shares: list[int], flips: list[int]) -> F
     """Return the curves: accuracy above, and below what a selector is above random, near random."""
     figure = Figure(figsize=(3 + 3.2 * len(flips), 7), layout="constrained")
     axes = figure.subplots(2, len(flips), sharex=True, sharey="row", squeeze=False)
+    top = 3.0
     for rate, upper, lower in zip(flips, axes[0], axes[1], strict=True):
-        floor = {share: np.mean(_by_seed(cells, "random", share, rate)) for share in shares}
+        floor = {share: np.mean(_by_seed(cells, "random", share, rate) or np.nan) for share in shares}
         for by, (colour, marker) in STYLES.items():
             means = {share: np.mean(_by_seed(cells, by, share, rate) or np.nan) for share in shares}
             there = [share for share in shares if np.isfinite(means[share])]
             style: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1.2, "markersize": 5}
             upper.plot(there, [100 * means[share] for share in there], label=by, **style)
-            lower.plot(there, [100 * (means[share] - floor[share]) for share in there], **style)
+            above = [100 * (means[share] - floor[share]) for share in there]
+            lower.plot(there, above, **style)
+            top = max([top, *(value + 0.5 for value in above)])
         whole = _by_seed(cells, "all", 100, rate)
         if whole:
             upper.axhline(100 * np.mean(whole), color="black", linestyle=":", label="all scenes, equal steps")
         upper.set(title=f"{rate} % of the labels wrong")
-        lower.set(xlabel="scenes kept (%)", ylim=(-5, 3), xticks=shares)
+        lower.set(xlabel="scenes kept (%)", xticks=shares)
     axes[0][0].set_ylabel("overall accuracy (%)")
-    axes[1][0].set_ylabel("points above random")
+    axes[1][0].set(ylabel="points above random", ylim=(-5, top))
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", fontsize=8)
     return figure

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from swath.errors import InputError
 from swath.training.dynamics import Dynamics
 
-__all__ = ["aum", "el2n", "forgetting", "prediction_entropy", "tdds"]
+__all__ = ["aum", "el2n", "forgetting", "prediction_entropy", "tdds", "unlearned"]
 
 Scores = npt.NDArray[np.float32]
 _Matrix = npt.NDArray[np.floating[Any]]
@@ -120,6 +120,27 @@ def prediction_entropy(dynamics: Dynamics) -> Scores:
     last = dynamics.epochs - 1 - known[:, ::-1].argmax(axis=1)
     value = np.take_along_axis(dynamics.entropy, last[:, None], axis=1)[:, 0].astype(np.float64)
     return _float32(np.where(known.any(axis=1), value, np.nan))
+
+
+def unlearned(dynamics: Dynamics) -> npt.NDArray[np.bool_]:
+    """Return the scenes whose label was contradicted in each of the last three epochs that drew them.
+
+    They are hard, or their labels are wrong. False where that is not known: never drawn, or no known label.
+
+    Source:
+        Ours; docs/selection.md has what it finds of flipped labels.
+
+    Example:
+        >>> half, right = np.zeros((3, 4), np.float16), np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, -1, -1]], np.int8)
+        >>> unlearned(Dynamics(half, half, half, half, right)).tolist()
+        [True, False, False]
+    """
+    known = dynamics.correct >= 0
+    latest = (
+        known[:, ::-1].cumsum(axis=1)[:, ::-1] <= 3
+    )  # counted from the end; epochs without it count for nothing
+    learned = ((dynamics.correct == 1) & latest).any(axis=1)
+    return np.asarray(known.any(axis=1) & ~learned, bool)
 
 
 def _mean(values: _Matrix) -> npt.NDArray[np.float64]:

@@ -45,6 +45,12 @@ class Selected:
             f"{int(table['kept'].sum()):,} of {len(table):,} scenes kept by {self.selection.notes['by']}"
         ]
         lines += [f"  {stage}: {int(kept):,} of {size:,} kept" for stage, (kept, size) in stages.iterrows()]
+        if "unlearned" in self.selection.notes:
+            share = self.selection.notes["unlearned"]
+            lines.append(
+                f"hard, or wrongly labelled: {share['kept']:.1%} of what is kept, {share['pool']:.1%} of all "
+                f"(the label was contradicted to the end of the training)"
+            )
         return "\n".join([*lines, f"selection: {self.path}", f"report: {self.report}"])
 
 
@@ -130,6 +136,7 @@ def select(
     """
     given = {name: value for name, value in locals().items() if name not in ("data", "run")}
     from swath.selection.file import images_identity, scene_names, write_selection
+    from swath.selection.scores import unlearned
     from swath.selection.selectors import SELECTORS, choose
     from swath.selection.shares import kept_of
     from swath.tasks.select_report import write_selection_report
@@ -169,6 +176,12 @@ def select(
         "images": identity,
         **choice.notes,
     }
+    if pool.dynamics is not None:
+        contradicted = unlearned(pool.dynamics)
+        notes["unlearned"] = {
+            "kept": float(contradicted[choice.kept].mean()),
+            "pool": float(contradicted.mean()),
+        }
     selection = write_selection(out, choice, index, names, notes)
     report = write_selection_report(Path(out).with_suffix(".html"), selection, pool, prepared)
     return Selected(Path(out), report, selection)
@@ -234,6 +247,7 @@ def _pool(prepared: Prepared, given: Mapping[str, Any], encoder: Run | None, own
     from swath.selection.places import strata_of
     from swath.selection.pool import Pool, check_features
     from swath.selection.selectors import SELECTORS
+    from swath.training.dynamics import has_dynamics
 
     selector, rows = SELECTORS[given["by"]], prepared.parts["train"]
     index = prepared.store.kept[rows]
@@ -250,7 +264,7 @@ def _pool(prepared: Prepared, given: Mapping[str, Any], encoder: Run | None, own
         parts["bits"] = found.bits
         if network is not None:
             parts["features"] = found.features
-    if "dynamics" in selector.needs and encoder is not None:
+    if encoder is not None and ("dynamics" in selector.needs or (own and has_dynamics(encoder.folder))):
         parts["dynamics"] = _dynamics(encoder, own, len(rows), prepared.source.name)
     if "strata" in selector.needs:
         what = [name.strip() for name in str(given["strata"]).split(",") if name.strip()]

@@ -24,7 +24,7 @@ from swath.methods import Batch, Method
 from swath.methods.wrapper import Wrapper
 from swath.training.checkpoint import read_tensors, write_tensors
 
-__all__ = ["Dynamics", "Recorded", "check_recordable", "load_dynamics", "measure"]
+__all__ = ["Dynamics", "Recorded", "check_recordable", "has_dynamics", "load_dynamics", "measure"]
 
 FILE = "dynamics.safetensors"
 _EPOCHS = "dynamics"  # the folder of single epochs, while the training runs
@@ -263,6 +263,11 @@ class Recorded(Wrapper):
         shutil.rmtree(folder / _EPOCHS, ignore_errors=True)
 
 
+def has_dynamics(folder: Path) -> bool:
+    """Return whether the run in that folder recorded its dynamics."""
+    return (folder / FILE).is_file()
+
+
 def load_dynamics(folder: Path) -> Dynamics:
     """Read what a run recorded.
 
@@ -272,7 +277,7 @@ def load_dynamics(folder: Path) -> Dynamics:
     Raises:
         RunError: The run recorded nothing, or the file is damaged.
     """
-    if not (folder / FILE).is_file():
+    if not has_dynamics(folder):
         raise RunError(
             f"{folder} has no training dynamics. Record them: swath train DATA --record-dynamics --out RUN"
         )
