@@ -109,7 +109,7 @@ def targets(curves: Curves, full: dict[int, float], kind: str) -> None:
 def draw(curves: Curves, full: dict[int, float], title: str, path: Path) -> None:
     """Draw accuracy against labels."""
     mpl.rcParams.update({"font.size": 9, "svg.hashsalt": "swath"})
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.4, 4.2), layout="constrained")
     for arm in sorted(curves, key=name_of):
         by, trained, first = arm
         some = next(iter(curves[arm].values()))
@@ -127,7 +127,7 @@ def draw(curves: Curves, full: dict[int, float], title: str, path: Path) -> None
     if full:
         axes.axhline(100 * np.mean([*full.values()]), color="#222222", linewidth=0.8, label="all labels")
     axes.set(xlabel="labelled scenes", ylabel="overall accuracy on test scenes (%)", title=title)
-    axes.legend(fontsize=7, ncols=2)
+    figure.legend(loc="outside right center", fontsize=8, handlelength=4)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
