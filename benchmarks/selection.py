@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 import swath
 from swath.files import write_json, write_text
 from swath.scenes.splits import long_tail_rows
-from swath.selection.scores import unlearned
+from swath.selection.scores import contradicted
 from swath.tasks.few_shot import scene_features
 from swath.tasks.train import resume
 from swath.training.dynamics import load_dynamics
@@ -147,7 +147,7 @@ def _balance(base: swath.Run, table: Any) -> dict[str, Any]:
 def _contradicted(base: swath.Run) -> dict[str, float | None]:
     """Return which share of the wrong and of the right labels the base run contradicted to its end."""
     given, truth = _labels(base, base.scenes.loc[base.scenes["part"] == "train", "row"].to_numpy())
-    found, wrong = unlearned(load_dynamics(base.folder)), given != truth
+    found, wrong = contradicted(load_dynamics(base.folder)), given != truth
     return {
         "wrong": float(found[wrong].mean()) if wrong.any() else None,
         "right": float(found[~wrong].mean()),

@@ -13,7 +13,7 @@ from torch import nn
 from swath.errors import InputError, RunError
 from swath.labels import LabelTable
 from swath.methods import METHODS
-from swath.selection.scores import aum, el2n, forgetting, prediction_entropy, tdds, unlearned
+from swath.selection.scores import aum, contradicted, el2n, forgetting, prediction_entropy, tdds
 from swath.testing.processes import start_processes
 from swath.training.checkpoint import read_tensors
 from swath.training.dynamics import Dynamics, Recorded, check_recordable, load_dynamics, measure
@@ -124,15 +124,15 @@ def test_scores_of_scenes_that_some_epochs_did_not_draw() -> None:
     np.testing.assert_allclose(aum(shown), [-1 / 6, nan, 1], rtol=1e-3)
     np.testing.assert_allclose(prediction_entropy(shown), [3, nan, 1])
     np.testing.assert_array_equal(forgetting(shown), [1, nan, np.inf])
-    np.testing.assert_array_equal(unlearned(shown), [False, False, True])
+    np.testing.assert_array_equal(contradicted(shown), [False, False, True])
 
 
-def test_unlearned_looks_at_the_last_three_epochs_that_drew_the_scene() -> None:
+def test_contradicted_looks_at_the_last_three_epochs_that_drew_the_scene() -> None:
     correct = np.random.default_rng(2).integers(-1, 2, (500, 9))
     latest = [[right for right in row if right >= 0][-3:] for row in correct]
     expected = [bool(row) and not any(row) for row in latest]
     assert 0 < sum(expected) < 500
-    np.testing.assert_array_equal(unlearned(made(correct=correct)), expected)
+    np.testing.assert_array_equal(contradicted(made(correct=correct)), expected)
 
 
 class _Tiny:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from swath.errors import InputError
 from swath.training.dynamics import Dynamics
 
-__all__ = ["aum", "el2n", "forgetting", "prediction_entropy", "tdds", "unlearned"]
+__all__ = ["aum", "contradicted", "el2n", "forgetting", "prediction_entropy", "tdds"]
 
 Scores = npt.NDArray[np.float32]
 _Matrix = npt.NDArray[np.floating[Any]]
@@ -122,7 +122,7 @@ def prediction_entropy(dynamics: Dynamics) -> Scores:
     return _float32(np.where(known.any(axis=1), value, np.nan))
 
 
-def unlearned(dynamics: Dynamics) -> npt.NDArray[np.bool_]:
+def contradicted(dynamics: Dynamics) -> npt.NDArray[np.bool_]:
     """Return the scenes whose label was contradicted in each of the last three epochs that drew them.
 
     They are hard, or their labels are wrong. False where that is not known: never drawn, or no known label.
@@ -132,13 +132,12 @@ def unlearned(dynamics: Dynamics) -> npt.NDArray[np.bool_]:
 
     Example:
         >>> half, right = np.zeros((3, 4), np.float16), np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, -1, -1]], np.int8)
-        >>> unlearned(Dynamics(half, half, half, half, right)).tolist()
+        >>> contradicted(Dynamics(half, half, half, half, right)).tolist()
         [True, False, False]
     """
     known = dynamics.correct >= 0
-    latest = (
-        known[:, ::-1].cumsum(axis=1)[:, ::-1] <= 3
-    )  # counted from the end; epochs without it count for nothing
+    # Counted from the end; epochs that did not draw the scene count for nothing.
+    latest = known[:, ::-1].cumsum(axis=1)[:, ::-1] <= 3
     learned = ((dynamics.correct == 1) & latest).any(axis=1)
     return np.asarray(known.any(axis=1) & ~learned, bool)
 

@@ -45,8 +45,8 @@ class Selected:
             f"{int(table['kept'].sum()):,} of {len(table):,} scenes kept by {self.selection.notes['by']}"
         ]
         lines += [f"  {stage}: {int(kept):,} of {size:,} kept" for stage, (kept, size) in stages.iterrows()]
-        if "unlearned" in self.selection.notes:
-            share = self.selection.notes["unlearned"]
+        if "contradicted" in self.selection.notes:
+            share = self.selection.notes["contradicted"]
             lines.append(
                 f"hard, or wrongly labelled: {share['kept']:.1%} of what is kept, {share['pool']:.1%} of all "
                 f"(the label was contradicted to the end of the training)"
@@ -136,7 +136,7 @@ def select(
     """
     given = {name: value for name, value in locals().items() if name not in ("data", "run")}
     from swath.selection.file import images_identity, scene_names, write_selection
-    from swath.selection.scores import unlearned
+    from swath.selection.scores import contradicted
     from swath.selection.selectors import SELECTORS, choose
     from swath.selection.shares import kept_of
     from swath.tasks.select_report import write_selection_report
@@ -177,11 +177,8 @@ def select(
         **choice.notes,
     }
     if pool.dynamics is not None:
-        contradicted = unlearned(pool.dynamics)
-        notes["unlearned"] = {
-            "kept": float(contradicted[choice.kept].mean()),
-            "pool": float(contradicted.mean()),
-        }
+        found = contradicted(pool.dynamics)
+        notes["contradicted"] = {"kept": float(found[choice.kept].mean()), "pool": float(found.mean())}
     selection = write_selection(out, choice, index, names, notes)
     report = write_selection_report(Path(out).with_suffix(".html"), selection, pool, prepared)
     return Selected(Path(out), report, selection)

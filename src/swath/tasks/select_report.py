@@ -27,7 +27,7 @@ __all__ = ["write_selection_report"]
 _MOST_ROWS = 60  # of one table
 _PICTURES = 8  # in one strip
 _CLUSTERS = 6  # with pictures of their own
-_SAID_APART = ("images", "unlearned")  # a fingerprint, and what has a sentence of its own
+_SAID_APART = ("images", "contradicted")  # a fingerprint, and what has a sentence of its own
 
 
 def write_selection_report(path: Path, selection: Selection, pool: Pool, prepared: Prepared | None) -> Path:
@@ -60,7 +60,7 @@ def write_selection_report(path: Path, selection: Selection, pool: Pool, prepare
         "facts": [
             (name, _plain(value)) for name, value in selection.notes.items() if name not in _SAID_APART
         ],
-        "unlearned": selection.notes.get("unlearned"),
+        "contradicted": selection.notes.get("contradicted"),
         "kept": int(table["kept"].sum()),
         "scenes": len(table),
         "balance": _balance(table, prepared),
