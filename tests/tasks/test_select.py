@@ -12,7 +12,7 @@ from PIL import Image
 
 import swath
 from swath.cli import main
-from swath.errors import InputError, LabelError, OutputError, UnknownNameError
+from swath.errors import InputError, LabelError, OutputError, RunError, UnknownNameError
 from swath.selection.file import read_selection
 from swath.tasks.duplicates import duplicates
 from swath.training.dynamics import load_dynamics
@@ -168,6 +168,19 @@ def test_a_selection_edited_into_nonsense_is_refused_and_kept(class_folder: Path
         swath.train(class_folder, out=tmp_path / "run", only=str(path))
     with pytest.raises(InputError, match="There is no selection"):
         swath.train(class_folder, out=tmp_path / "run", only=str(tmp_path / "none.parquet"))
+
+
+def test_damaged_dynamics_are_said_and_can_be_done_without(recorded: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "s.parquet"
+    shutil.copytree(recorded, run)
+    damaged = run / "dynamics.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    for by in ("aum", "k-centre"):
+        with pytest.raises(RunError, match=r"damaged.*--record-dynamics; or remove the file"):
+            swath.select(run=str(run), keep=10, by=by, out=out)
+    assert not out.exists()
+    damaged.unlink()
+    assert "contradicted" not in swath.select(run=str(run), keep=10, by="k-centre", out=out).selection.notes
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(

@@ -281,7 +281,12 @@ def load_dynamics(folder: Path) -> Dynamics:
         raise RunError(
             f"{folder} has no training dynamics. Record them: swath train DATA --record-dynamics --out RUN"
         )
-    return _read(folder / FILE)
+    try:
+        return _read(folder / FILE)
+    except RunError as error:
+        raise RunError(
+            f"{error} Train again with --record-dynamics; or remove the file, which only what works on dynamics needs."
+        ) from error
 
 
 def _write(path: Path, shown: Dynamics) -> None:
