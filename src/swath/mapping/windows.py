@@ -26,6 +26,7 @@ __all__ = ["ChunkValues", "Tile", "predict_windows", "read_tile", "tile_pixels",
 
 _TILE_BYTES: Final = 2**28
 _CACHED_BYTES: Final = 3 * 2**20 + 2**18
+_MOST_WINDOWS: Final = 16  # at a time on a CPU: the last ones of a chunk are made up to as many
 _PIXEL_BYTES: Final = 16  # stored numbers, normalised ones and their copy in another order
 
 
@@ -116,7 +117,7 @@ def predict_windows(
         grid: All windows.
         chunk: Which windows.
         settings: How much valid ground is enough, and whether windows share feature maps.
-        batch_size: Windows at a time; it changes memory and speed, not results.
+        batch_size: Windows at a time on a GPU; a CPU takes as many as suit its cache, so that results do not depend on it.
         check: Called now and then; what it raises ends the work.
 
     Raises:
@@ -155,8 +156,8 @@ def _one_by_one(
     size = model.size
     probability = np.zeros((len(model.contract.classes), *usable.shape), np.float32)
     # Channels lie last in memory, which is how models are trained; a window's row is then one run of memory.
-    step = min(_at_once(model, batch_size, tile), len(rows))
-    room = np.empty((max(2, step), size, size, tile.image.shape[2]), np.float32)
+    step = _at_once(model, min(batch_size, len(rows)), tile)
+    room = np.zeros((step, size, size, tile.image.shape[2]), np.float32)
     with torch.inference_mode():
         for start in range(0, len(rows), step):
             check()
@@ -166,24 +167,24 @@ def _one_by_one(
             for top, left in chosen:
                 room[count] = tile.image[top : top + size, left : left + size]
                 count += 1
-            if count == 1:
-                # Libraries multiply a single row by another routine, which rounds otherwise than for many.
-                room[1] = room[0]
-            batch = torch.from_numpy(room[: max(2, count)]).permute(0, 3, 1, 2)
+            # Always as many: libraries choose their routines by the size of a batch, and these round differently. What
+            # is left over from the windows before is computed for nothing.
+            batch = torch.from_numpy(room).permute(0, 3, 1, 2)
             found = model.to_probability(model(batch.to(next(model.parameters()).device))[:count])
             probability[:, rows[some], columns[some]] = found.cpu().numpy().T
     return probability
 
 
 def _at_once(model: SceneModel, batch_size: int, tile: Tile) -> int:
-    """Return how many windows go through the model at a time: on a CPU no more than what its cache holds.
+    """Return how many windows go through the model at a time: on a CPU what its cache holds, whatever is asked for.
 
-    With ``scene_mixer`` pieces of 16 windows of 64 px and 12 bands take five sixths of the time of 64.
+    With ``scene_mixer`` pieces of 16 windows of 64 px and 12 bands take five sixths of the time of 64. Two at least: a
+    single row is multiplied by another routine.
     """
     if next(model.parameters()).device.type != "cpu":
         return batch_size
     window = int(model.size**2 * tile.image.shape[2] * tile.image.itemsize)
-    return max(1, min(batch_size, _CACHED_BYTES // window))
+    return max(2, min(_MOST_WINDOWS, _CACHED_BYTES // window))
 
 
 def usable_windows(

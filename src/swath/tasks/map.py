@@ -182,7 +182,7 @@ def map_scenes(
         allow_remote: Open scenes on servers (``https://``, ``http://``, ``s3://``), too.
         allow_vrt: Open virtual rasters (VRT), too, if they are plain ones of GeoTIFF and JPEG 2000 files in their own
             folder or below.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time on a GPU; a CPU takes as many as suit its cache.
         tile: Pixels along a side of what is read at a time.
         workers: Processes on this machine.
         ray: ``HOST:PORT`` of a Ray cluster that computes instead, or ``auto`` for the one this machine belongs to;
