@@ -117,7 +117,7 @@ def predict_windows(
         grid: All windows.
         chunk: Which windows.
         settings: How much valid ground is enough, and whether windows share feature maps.
-        batch_size: Windows at a time on a GPU; a CPU takes as many as suit its cache, so that results do not depend on it.
+        batch_size: Windows at a time on a GPU; a CPU takes as many as suit its cache, and results do not depend on it.
         check: Called now and then; what it raises ends the work.
 
     Raises:
