@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from swath.errors import InputError
+from swath.evaluation.metrics import average_precision
 from swath.labels import LabelTable
 from swath.methods import Batch
 from swath.methods.mean_teacher import SECOND_VIEW, MeanTeacher, consistency_loss, consistency_ramp
 from swath.methods.semi_supervised import log_outcomes, supervised_loss
 from swath.scenes.augmentation import augment
+from swath.testing import MethodTester
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -63,6 +65,19 @@ def test_the_step_is_that_of_the_parts(exclusive):
     consistency = ((probability(logits) - taught) ** 2 * unknown).sum() / unknown.sum()
     known = supervised_loss(log_outcomes(logits, exclusive=exclusive), given)
     torch.testing.assert_close(loss, (known + 30 * 0.5 * consistency).float())
+
+
+def test_what_is_kept_names_the_classes_of_every_scene(tmp_path):
+    """Of those that nobody labelled too: one in five."""
+    tiny = type("Tiny", (MethodTester,), {"method": MeanTeacher, "single_label": True})()
+    kept, _ = tiny.fit(MeanTeacher(), tmp_path, epochs=12)
+    with torch.no_grad():
+        before, after = (
+            average_precision(tiny.truth(), network.eval()(tiny.images())).mean()
+            for network in (tiny.model(), kept)
+        )
+    assert before < 0.7
+    assert after > 0.95
 
 
 def test_the_average_moves_by_its_decay_and_is_what_is_kept():

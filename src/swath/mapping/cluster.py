@@ -58,7 +58,7 @@ class Cluster:
     Args:
         address: ``HOST:PORT`` of the cluster's head, or ``auto`` for the cluster this machine belongs to.
         run: The run's folder; the model is sent to the machines.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time on a GPU.
 
     Raises:
         InputError: The address is none, or this process is connected to a cluster already.

@@ -62,7 +62,7 @@ class ChunkTask:
         reading: How it is read.
         settings: How it is mapped.
         chunk: Which windows.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time on a GPU.
     """
 
     scene: SceneFiles
@@ -84,7 +84,7 @@ class Machinery:
         run: The run's folder.
         model: Its model.
         workers: Processes. With 1 this one does all, in threads.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time on a GPU.
     """
 
     def __init__(self, run: Path, model: SceneModel, *, workers: int, batch_size: int) -> None:
