@@ -7,7 +7,8 @@ For each seed and rate of label flips one network is trained on all training sce
 features, dynamics and (wrong) labels are what selectors get. Then each share of each selector is trained from
 scratch with the same number of steps (to the nearest epoch) and the same settings. The floor is `random`, drawn several
 times, and class-balanced random; `all` is the network on all scenes with as many steps. Test scenes choose nothing.
-Selectors run with their defaults, and RS-Prune also with the published rule of its first stage (`rs-prune, entropy`).
+Selectors run with their defaults, RS-Prune also with the published rule of its first stage (`rs-prune, entropy`), and
+CCS over AUM also with a cut that is larger than the share of wrong labels (`ccs:aum, cut 0.25`).
 
 Every cell is a file in FOLDER, so that the command can be interrupted and its parts run apart (--selectors, --seeds,
 --shares, --flips); `--report` writes results.json, table.md and curves.png from the cells that are there. A pool with a
@@ -48,6 +49,7 @@ SELECTORS = {
     "entropy": "entropy",
     "aum": "aum",
     "ccs:aum": "ccs:aum",
+    "ccs:aum, cut 0.25": "ccs:aum",
     "ccs:tdds": "ccs:tdds",
 }
 STYLES = {
@@ -64,9 +66,10 @@ STYLES = {
     "entropy": ("#999999", "x"),
     "aum": ("#999999", "^"),
     "ccs:aum": ("#56b4e9", "P"),
+    "ccs:aum, cut 0.25": ("#56b4e9", "x"),
     "ccs:tdds": ("#882255", "*"),
 }
-OPTIONS = {"rs-prune, entropy": {"entropy_share": 0.5}}
+OPTIONS = {"rs-prune, entropy": {"entropy_share": 0.5}, "ccs:aum, cut 0.25": {"cut": 0.25}}
 TRAINING: dict[str, Any] = {
     "method": "cross-entropy",
     "encoder": "small_resnet",
