@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_other_files_are_refused_with_what_can_be_opened(tmp_path: Path) -> None
             open_scenes(tmp_path / name)
     with pytest.raises(SceneError, match="no file or folder"):
         open_scenes(tmp_path / "nothing")
+
+
+def test_an_archive_that_was_cut_off_is_to_be_fetched_again(tmp_path: Path) -> None:
+    path = tmp_path / "scenes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("water/a.png", bytes(5000))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"nor a whole zip archive.*download it again"):
+        open_scenes(path)
 
 
 def test_images_without_labels_are_opened_for_prediction(tmp_path: Path) -> None:

@@ -206,9 +206,9 @@ def _look(path: Path) -> tuple[Folder | Archive, list[str], Layout]:
         names = archive.names()
         return archive, names, find_layout(names, str(path))
     raise InputError(
-        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a zip archive. Archives "
-        f"of other kinds: unpack them and give the folder. A single image has no labels: give a folder or a "
-        f"table."
+        f"{path} is neither a folder, nor a table ({', '.join(TABLE_SUFFIXES)}), nor a whole zip archive. If it "
+        f"should be one, copy or download it again. Archives of other kinds: unpack them and give the folder. A "
+        f"single image has no labels: give a folder or a table."
     )
 
 
